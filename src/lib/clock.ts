@@ -26,6 +26,11 @@ export interface Timer {
   cancel(): void;
 }
 
+/** What a browser's message port has and Node's type of it does not declare. */
+interface BrowserPort {
+  onmessage: (() => void) | null;
+}
+
 /** `setImmediate` where there is one; a message channel in browsers, which timers would slow down. */
 function nextTurn(resume: () => void): void {
   if (typeof setImmediate === "function") {
@@ -33,7 +38,8 @@ function nextTurn(resume: () => void): void {
     return;
   }
   const channel = new MessageChannel();
-  channel.port1.onmessage = () => {
+  const port: unknown = channel.port1;
+  (port as BrowserPort).onmessage = () => {
     channel.port1.close();
     resume();
   };
@@ -50,7 +56,7 @@ export const realClock: Clock = {
     return { cancel: () => clearTimeout(handle) };
   },
   microtask: (task) => queueMicrotask(task),
-  turn: () => new Promise(nextTurn),
+  turn: () => new Promise<void>(nextTurn),
 };
 
 interface VirtualTimer {
@@ -107,14 +113,14 @@ export class VirtualClock implements Clock {
   /** Moves time on by `byMs`, firing each timer at its time and letting its promises settle. */
   async advance(byMs: number): Promise<void> {
     const untilMs = this.#nowMs + byMs;
-    await new Promise(nextTurn);
+    await new Promise<void>(nextTurn);
     for (;;) {
       const next = this.#timers[0];
       if (next === undefined || next.dueMs > untilMs) break;
       this.#timers.shift();
       this.#nowMs = Math.max(this.#nowMs, next.dueMs);
       next.fire();
-      await new Promise(nextTurn);
+      await new Promise<void>(nextTurn);
     }
     this.#nowMs = Math.max(this.#nowMs, untilMs);
   }

@@ -13,7 +13,56 @@
 /** 0 or a negative errno, as the kernel's functions return it. */
 export type Errno = number;
 
-const TABLE = {
+/** The names that callers compare: `error.code === "ENOENT"`. */
+export type ErrnoCode =
+  | "EPERM"
+  | "ENOENT"
+  | "EINTR"
+  | "EIO"
+  | "ENXIO"
+  | "E2BIG"
+  | "EBADF"
+  | "EAGAIN"
+  | "ENOMEM"
+  | "EACCES"
+  | "EFAULT"
+  | "ENOTBLK"
+  | "EBUSY"
+  | "EEXIST"
+  | "EXDEV"
+  | "ENODEV"
+  | "ENOTDIR"
+  | "EISDIR"
+  | "EINVAL"
+  | "ENFILE"
+  | "EMFILE"
+  | "ENOTTY"
+  | "ETXTBSY"
+  | "EFBIG"
+  | "ENOSPC"
+  | "ESPIPE"
+  | "EROFS"
+  | "EMLINK"
+  | "ERANGE"
+  | "ENAMETOOLONG"
+  | "ENOSYS"
+  | "ENOTEMPTY"
+  | "ELOOP"
+  | "EBADR"
+  | "ENODATA"
+  | "EBADMSG"
+  | "EOVERFLOW"
+  | "ENOPROTOOPT"
+  | "EOPNOTSUPP"
+  | "ENOTSUP"
+  | "ETIMEDOUT"
+  | "ESTALE"
+  | "EUCLEAN"
+  | "EDQUOT"
+  | "ECANCELED"
+  | "ENOKEY";
+
+const TABLE: Readonly<Record<ErrnoCode, readonly [number, string]>> = {
   EPERM: [1, "operation not permitted"],
   ENOENT: [2, "no such file or directory"],
   EINTR: [4, "interrupted system call"],
@@ -60,10 +109,7 @@ const TABLE = {
   EDQUOT: [122, "disk quota exceeded"],
   ECANCELED: [125, "operation canceled"],
   ENOKEY: [126, "required key not available"],
-} as const satisfies Record<string, readonly [number, string]>;
-
-/** The names that callers compare: `error.code === "ENOENT"`. */
-export type ErrnoCode = keyof typeof TABLE;
+};
 
 export const EPERM = 1;
 export const ENOENT = 2;
@@ -109,6 +155,7 @@ export class FsError extends Error implements NodeJS.ErrnoException {
   }
   readonly errno: number;
   readonly code: ErrnoCode;
+  readonly #detail: string | undefined; // Private, since Node's errors have no such own key.
   declare readonly syscall?: string;
   declare readonly path?: string;
   declare readonly dest?: string;
@@ -123,9 +170,15 @@ export class FsError extends Error implements NodeJS.ErrnoException {
     super(message, where.cause === undefined ? undefined : { cause: where.cause });
     this.errno = -errno;
     this.code = code;
+    this.#detail = where.detail;
     if (where.syscall !== undefined) this.syscall = where.syscall;
     if (where.path !== undefined) this.path = where.path;
     if (where.dest !== undefined) this.dest = where.dest;
+  }
+
+  /** The words after Node's message: block and field of a damaged structure, say. */
+  get detail(): string | undefined {
+    return this.#detail;
   }
 
   /** The error for a negative `errno` that a kernel-named call returned. Unknown numbers become `EIO`. */

@@ -17,10 +17,10 @@ export const PAGE_SHIFT = 12;
 /** Bytes of the sector in which Linux counts `i_blocks` and partition tables count. */
 export const SECTOR_BYTES = 512;
 /** Files end here in the cache: page indices are uint32 (`MAX_LFS_FILESIZE`). */
-export const FILE_BYTES_MAX = 2 ** 44;
+export const FILE_BYTES_MAX = 0x1000_0000_0000;
 export const KIB = 1024;
-export const MIB = 1024 * 1024;
-export const GIB = 1024 * 1024 * 1024;
+export const MIB = 1_048_576;
+export const GIB = 1_073_741_824;
 
 /** Index of the page that holds byte `offsetBytes`. */
 export function pageOfByte(offsetBytes: number): number {
