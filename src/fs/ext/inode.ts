@@ -1,0 +1,278 @@
+/**
+ * An inode of ext2/3/4, decoded from the 128 or more bytes of its slot in the inode table.
+ *
+ *     0         40       100            128   128 + i_extra_isize    s_inode_size
+ *     | classic | i_block | classic ..   | extra fields | xattrs in the inode |
+ *
+ *  1. A field behind byte 128 exists when `128 + i_extra_isize` reaches its end; else it is absent, not 0.
+ *  2. Upper halves exist by feature: `i_blocks_high` with huge_file, `i_file_acl_high` with 64bit,
+ *     `i_size_high` of what is no regular file with large_dir.
+ *  3. `raw` is a copy: it stays when the buffer of the table block goes.
+ *
+ * After `fs/ext4/inode.c` (`__ext4_iget`). Left out: the parts of an inode that only a writer needs.
+ */
+
+import type { AddressSpace } from "../../cache/address-space.ts";
+import { isZero, joinHiLo, le16, le32 } from "../../lib/bytes.ts";
+import { FsError } from "../../lib/errno.ts";
+import { AsyncRwLock } from "../../lib/locks.ts";
+import { SECTOR_BYTES } from "../../lib/units.ts";
+import type { FileType, InodeAttributes, Timespec, VfsInode } from "../vfs.ts";
+import { inodeChecksum, inodeSeed } from "./checksum.ts";
+import {
+  INCOMPAT_64BIT,
+  INCOMPAT_CASEFOLD,
+  INCOMPAT_LARGE_DIR,
+  RO_COMPAT_PROJECT,
+} from "./features.ts";
+import {
+  CASEFOLD_FL,
+  EA_INODE_FL,
+  ENCRYPT_FL,
+  EXTENTS_FL,
+  FLAGS_USER_VISIBLE,
+  GOOD_OLD_INODE_BYTES,
+  HUGE_FILE_FL,
+  I_BLOCK_BYTES,
+  INDEX_FL,
+  INLINE_DATA_FL,
+  INODE,
+  PROJINHERIT_FL,
+  S_IFBLK,
+  S_IFCHR,
+  S_IFDIR,
+  S_IFIFO,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
+  S_IFSOCK,
+  VERITY_FL,
+} from "./layout.ts";
+import type { Superblock } from "./superblock.ts";
+
+const CREATOR_HURD = 1;
+const NSEC_MAX = 999_999_999;
+
+const TYPE_OF_MODE: ReadonlyMap<number, FileType> = new Map([
+  [S_IFREG, "file"],
+  [S_IFDIR, "directory"],
+  [S_IFLNK, "symlink"],
+  [S_IFCHR, "character"],
+  [S_IFBLK, "block"],
+  [S_IFIFO, "fifo"],
+  [S_IFSOCK, "socket"],
+]);
+
+/** See the head of the file. Made by `readInode`. */
+export class ExtInode implements VfsInode {
+  readonly ino: number;
+  /** The stored inode, `s_inode_size` bytes. */
+  readonly raw: Uint8Array;
+  readonly blockBytes: number;
+  readonly generation: number;
+  readonly mode: number;
+  readonly type: FileType;
+  readonly uid: number;
+  readonly gid: number;
+  readonly linksCount: number;
+  size: number;
+  /** In units of 512 bytes. */
+  readonly sectorCount: number;
+  /** As stored; `attributes().flags` are those that users see. */
+  readonly flags: number;
+  /** Block of extended attributes, 0 for none. */
+  readonly fileAclBlock: number;
+  /** The 60 bytes of `i_block`, a view of `raw`. */
+  readonly iBlock: Uint8Array;
+  /** Start of the checksums of this inode's blocks. */
+  readonly checksumSeed: number;
+  /** Bytes of the extra fields, 0 in inodes of 128 bytes. */
+  readonly extraIsize: number;
+  readonly projectId: number;
+  readonly rwsem: AsyncRwLock = new AsyncRwLock();
+  /** Counts changes of the block map (`i_es_seq`): a mapping is fresh while it is the same. */
+  mapSeq = 0;
+  /** The file's cache, made when it is first opened. */
+  mapping: AddressSpace | undefined = undefined;
+
+  constructor(ino: number, raw: Uint8Array, sb: Superblock) {
+    this.ino = ino;
+    this.raw = raw;
+    this.blockBytes = sb.blockBytes;
+    this.generation = le32(raw, INODE.i_generation);
+    this.mode = le16(raw, INODE.i_mode);
+    this.type = TYPE_OF_MODE.get(this.mode & S_IFMT) ?? "unknown";
+    const hasHighIds = sb.creatorOs !== CREATOR_HURD;
+    this.uid = this.#id(INODE.i_uid, INODE.i_uid_high, hasHighIds);
+    this.gid = this.#id(INODE.i_gid, INODE.i_gid_high, hasHighIds);
+    this.linksCount = le16(raw, INODE.i_links_count);
+    this.flags = le32(raw, INODE.i_flags);
+    const hasHighSize = this.type === "file" || sb.hasIncompat(INCOMPAT_LARGE_DIR);
+    const sizeHigh = hasHighSize ? le32(raw, INODE.i_size_high) : 0;
+    this.size = joinHiLo(sizeHigh, le32(raw, INODE.i_size_lo), `inode ${ino}: i_size`);
+    this.sectorCount = this.#sectors(sb);
+    const aclHigh = sb.hasIncompat(INCOMPAT_64BIT) ? le16(raw, INODE.i_file_acl_high) : 0;
+    this.fileAclBlock = joinHiLo(
+      aclHigh,
+      le32(raw, INODE.i_file_acl_lo),
+      `inode ${ino}: i_file_acl`,
+    );
+    this.iBlock = raw.subarray(INODE.i_block, INODE.i_block + I_BLOCK_BYTES);
+    this.checksumSeed = inodeSeed(sb.seed, ino, this.generation);
+    this.extraIsize = raw.length > GOOD_OLD_INODE_BYTES ? le16(raw, INODE.i_extra_isize) : 0;
+    this.projectId =
+      sb.hasRoCompat(RO_COMPAT_PROJECT) && this.hasField(INODE.i_projid)
+        ? le32(raw, INODE.i_projid)
+        : 0;
+  }
+
+  #id(lo: number, hi: number, hasHigh: boolean): number {
+    return le16(this.raw, lo) + (hasHigh ? le16(this.raw, hi) * 0x1_0000 : 0);
+  }
+
+  #sectors(sb: Superblock): number {
+    const low = le32(this.raw, INODE.i_blocks_lo);
+    if (!sb.hasHugeFile) return low;
+    const blocks = low + le16(this.raw, INODE.i_blocks_high) * 0x1_0000_0000;
+    return this.#has(HUGE_FILE_FL) ? blocks * (sb.blockBytes / SECTOR_BYTES) : blocks;
+  }
+
+  #has(flag: number): boolean {
+    return (this.flags & flag) !== 0;
+  }
+
+  /** True if the 32-bit field at `at`, behind byte 128, exists in this inode. */
+  hasField(at: number): boolean {
+    return this.extraIsize > 0 && GOOD_OLD_INODE_BYTES + this.extraIsize >= at + 4;
+  }
+
+  /** Its blocks are found by an extent tree, else by indirect blocks. */
+  get hasExtents(): boolean {
+    return this.#has(EXTENTS_FL);
+  }
+
+  /** Its data lies in the inode. */
+  get isInline(): boolean {
+    return this.#has(INLINE_DATA_FL);
+  }
+
+  get isHashedDir(): boolean {
+    return this.type === "directory" && this.#has(INDEX_FL);
+  }
+
+  get isEncrypted(): boolean {
+    return this.#has(ENCRYPT_FL);
+  }
+
+  get isCasefolded(): boolean {
+    return this.#has(CASEFOLD_FL);
+  }
+
+  get isVerity(): boolean {
+    return this.#has(VERITY_FL);
+  }
+
+  /** It holds the value of an extended attribute and has no name. */
+  get isEaInode(): boolean {
+    return this.#has(EA_INODE_FL);
+  }
+
+  #time(at: number, extraAt: number): Timespec {
+    const extra = this.hasField(extraAt) ? le32(this.raw, extraAt) : 0;
+    return decodeTime(le32(this.raw, at), extra);
+  }
+
+  attributes(): InodeAttributes {
+    const rdev =
+      this.type === "character" || this.type === "block" ? decodeDevice(this.iBlock) : NO_DEVICE;
+    const hidden = this.type === "file" ? PROJINHERIT_FL : 0;
+    return {
+      ino: this.ino,
+      generation: this.generation,
+      mode: this.mode,
+      nlink: this.linksCount,
+      uid: this.uid,
+      gid: this.gid,
+      rdevMajor: rdev.major,
+      rdevMinor: rdev.minor,
+      sizeBytes: this.size,
+      sectorCount: this.sectorCount,
+      blockBytes: this.blockBytes,
+      atime: this.#time(INODE.i_atime, INODE.i_atime_extra),
+      mtime: this.#time(INODE.i_mtime, INODE.i_mtime_extra),
+      ctime: this.#time(INODE.i_ctime, INODE.i_ctime_extra),
+      birthtime: this.hasField(INODE.i_crtime)
+        ? this.#time(INODE.i_crtime, INODE.i_crtime_extra)
+        : undefined,
+      flags: (this.flags & FLAGS_USER_VISIBLE & ~hidden) >>> 0,
+      projectId: this.projectId,
+    };
+  }
+}
+
+/** A device number as `stat` splits it. */
+export interface DeviceNumber {
+  readonly major: number;
+  readonly minor: number;
+}
+
+const NO_DEVICE: DeviceNumber = { major: 0, minor: 0 };
+
+/** The device number in `i_block`: the old form in word 0, or the new one in word 1. */
+export function decodeDevice(iBlock: Uint8Array): DeviceNumber {
+  const old = le32(iBlock, 0);
+  if (old !== 0) return { major: (old >>> 8) & 0xff, minor: old & 0xff };
+  const wide = le32(iBlock, 4);
+  return { major: (wide >>> 8) & 0xfff, minor: (wide & 0xff) | ((wide >>> 12) & 0xf_ff00) };
+}
+
+/**
+ * Time of a signed low word and its extra word (0 where it is absent): the two lowest bits of the
+ * latter are an epoch of 2^32 seconds, the others nanoseconds.
+ */
+export function decodeTime(low: number, extra: number): Timespec {
+  const sec = (low | 0) + (extra & 3) * 0x1_0000_0000;
+  return { sec, nsec: Math.min(extra >>> 2, NSEC_MAX) };
+}
+
+function damaged(ino: number, what: string): FsError {
+  return new FsError("EUCLEAN", { detail: `inode ${ino}: ${what}` });
+}
+
+/** Checks `i_extra_isize`, then the checksum, of an inode that is not all zero. */
+function checkInode(ino: number, raw: Uint8Array, sb: Superblock): void {
+  let hasHigh = false;
+  if (raw.length > GOOD_OLD_INODE_BYTES) {
+    const extra = le16(raw, INODE.i_extra_isize);
+    if (extra % 4 !== 0 || GOOD_OLD_INODE_BYTES + extra > raw.length) {
+      throw damaged(ino, `i_extra_isize is ${extra} in an inode of ${raw.length} bytes`);
+    }
+    hasHigh = extra >= 4;
+  }
+  if (!sb.hasMetadataCsum) return;
+  const iseed = inodeSeed(sb.seed, ino, le32(raw, INODE.i_generation));
+  const computed = inodeChecksum(iseed, raw, hasHigh);
+  const low = le16(raw, INODE.i_checksum_lo);
+  const stored = hasHigh ? low + le16(raw, INODE.i_checksum_hi) * 0x1_0000 : low;
+  if (stored !== (hasHigh ? computed : computed & 0xffff)) {
+    throw new FsError("EBADMSG", { detail: `inode ${ino}: i_checksum does not match` });
+  }
+}
+
+/**
+ * Decodes inode `ino` from its slot `stored` of the inode table, which is copied.
+ *
+ * @throws {FsError} `ESTALE` for a slot that is all zero, so never used; `EBADMSG` for a wrong checksum;
+ *   `EUCLEAN` for fields that contradict each other
+ */
+export function readInode(ino: number, stored: Uint8Array, sb: Superblock): ExtInode {
+  if (isZero(stored, 0, GOOD_OLD_INODE_BYTES)) {
+    throw new FsError("ESTALE", { detail: `inode ${ino} is not in use` });
+  }
+  checkInode(ino, stored, sb);
+  const inode = new ExtInode(ino, stored.slice(), sb);
+  if (inode.isCasefolded && !sb.hasIncompat(INCOMPAT_CASEFOLD)) {
+    throw damaged(ino, "i_flags has casefold, which the superblock does not");
+  }
+  return inode;
+}

@@ -1,0 +1,166 @@
+/**
+ * Metadata blocks for synchronous code: decoders ask for a block and have it, or are run again.
+ *
+ * Decoders of ext2/3/4 are plain functions over bytes. A block that is not cached is *thrown*, as a
+ * `BlockMiss`; the runner reads it, holds it, and starts the function anew, which now gets further:
+ *
+ *     run(lookup) --> lookup: block(7) ok, block(9) miss --throw--> runner reads 9, pins it
+ *                 --> lookup: block(7) ok, block(9) ok, .. returns  --> value
+ *
+ * So a lookup whose blocks are cached makes no promise, and `trySync` turns a miss into "not now".
+ *
+ *  1. A function given to `run` has no side effects before its last block is there.
+ *  2. A block that `run` has read stays until `run` ends, or until `PINNED_MAX` later ones came.
+ *  3. `run` reads at most `MISSES_MAX` times: a loop in an image ends as `EUCLEAN`, not never.
+ *
+ * Left out: writing, which needs handles of a transaction.
+ */
+import { FsError } from "../../lib/errno.ts";
+import type { MaybeAsync } from "../../lib/maybe.ts";
+import { isPromise } from "../../lib/maybe.ts";
+import type { BufferHead } from "../../mapping/buffer.ts";
+import type { BufferCache } from "../../mapping/buffer-cache.ts";
+
+/** Blocks that one run holds at most; the earliest is let go first. */
+const PINNED_MAX = 128;
+/** Misses that one run may have: enough for every block of a directory of a million names. */
+const MISSES_MAX = 65_536;
+
+/** Thrown where a block is not cached. Not an error: only `Metadata` catches it. */
+export class BlockMiss {
+  readonly blocknr: number;
+  /** First and number of the blocks that will be wanted with it, to be read in one request. */
+  readonly aheadFirst: number;
+  readonly count: number;
+
+  constructor(blocknr: number, aheadFirst: number, count: number) {
+    this.blocknr = blocknr;
+    this.aheadFirst = aheadFirst;
+    this.count = count;
+  }
+}
+
+/**
+ * Judges a block once after it was loaded. Throws `FsError` `EBADMSG` or `EUCLEAN`, naming the block.
+ * `arg` is what the check needs to know, such as the inode that owns the block.
+ */
+export type BlockVerifier<A> = (data: Uint8Array, blocknr: number, arg: A) => void;
+
+/** What `trySync` returns where the device would have to be read. */
+export const NEEDS_IO: unique symbol = Symbol("needs I/O");
+
+/** The metadata of one file system, over the buffers of its device. */
+export class Metadata {
+  readonly buffers: BufferCache;
+  readonly blockCount: number;
+
+  constructor(buffers: BufferCache, blockCount: number) {
+    this.buffers = buffers;
+    this.blockCount = blockCount;
+  }
+
+  /**
+   * Bytes of block `blocknr`, valid until the caller's function ends. Borrowed: not to be written.
+   *
+   * @throws {BlockMiss} if it is not cached: let it pass
+   * @throws {FsError} `EUCLEAN` for a block outside the file system
+   */
+  block(blocknr: number): Uint8Array {
+    return this.#buffer(blocknr, blocknr, 1).data;
+  }
+
+  /**
+   * As `block`, after `verifier` has accepted the content; a block is judged once while it is cached.
+   * On a miss the blocks `aheadFirst` (default: `blocknr`) .. + `aheadCount` are read along with it.
+   */
+  verified<A>(
+    blocknr: number,
+    verifier: BlockVerifier<A>,
+    arg: A,
+    aheadCount = 1,
+    aheadFirst: number = blocknr,
+  ): Uint8Array {
+    const buffer = this.#buffer(blocknr, aheadFirst, aheadCount);
+    if (!buffer.isVerified) {
+      verifier(buffer.data, blocknr, arg);
+      buffer.isVerified = true;
+    }
+    return buffer.data;
+  }
+
+  /** As `block`; on a miss the blocks `aheadFirst` .. + `aheadCount`, one of them ours, are read too. */
+  blockWithin(blocknr: number, aheadFirst: number, aheadCount: number): Uint8Array {
+    return this.#buffer(blocknr, aheadFirst, aheadCount).data;
+  }
+
+  /** Starts reading `count` blocks from `first` on; a hint, cut to the file system. */
+  readahead(first: number, count: number): void {
+    const end = Math.min(first + count, this.blockCount);
+    if (first >= 0 && end > first) this.buffers.breadahead(first, end - first);
+  }
+
+  /**
+   * Runs `attempt` until it has all its blocks, and returns its value: at once if they were cached.
+   *
+   * @throws {FsError} what `attempt` throws; `EIO` naming the block that cannot be read; `EUCLEAN` if
+   *   it wants endlessly many blocks
+   * @throws the reason of `signal`
+   */
+  run<T>(attempt: () => T, signal?: AbortSignal): MaybeAsync<T> {
+    try {
+      return attempt();
+    } catch (thrown) {
+      if (!(thrown instanceof BlockMiss)) throw thrown;
+      return this.#runAsync(attempt, thrown, signal);
+    }
+  }
+
+  /** The value of `attempt`, or `NEEDS_IO` if a block is not cached. Never reads, never waits. */
+  trySync<T>(attempt: () => T): T | typeof NEEDS_IO {
+    try {
+      return attempt();
+    } catch (thrown) {
+      if (thrown instanceof BlockMiss) return NEEDS_IO;
+      throw thrown;
+    }
+  }
+
+  #buffer(blocknr: number, aheadFirst: number, aheadCount: number): BufferHead {
+    if (!(blocknr >= 0 && blocknr < this.blockCount)) {
+      const detail = `block ${blocknr} is outside the file system of ${this.blockCount} blocks`;
+      throw new FsError("EUCLEAN", { detail });
+    }
+    const buffer = this.buffers.peek(blocknr);
+    if (buffer === undefined) throw new BlockMiss(blocknr, aheadFirst, aheadCount);
+    return buffer;
+  }
+
+  async #runAsync<T>(attempt: () => T, first: BlockMiss, signal?: AbortSignal): Promise<T> {
+    const pinned: BufferHead[] = [];
+    let miss = first;
+    try {
+      for (let misses = 1; misses <= MISSES_MAX; misses++) {
+        signal?.throwIfAborted();
+        const reading = this.#load(miss, signal);
+        pinned.push(isPromise(reading) ? await reading : reading);
+        if (pinned.length > PINNED_MAX) this.buffers.brelse(pinned.shift()!);
+        try {
+          return attempt();
+        } catch (thrown) {
+          if (!(thrown instanceof BlockMiss)) throw thrown;
+          miss = thrown;
+        }
+      }
+      throw new FsError("EUCLEAN", {
+        detail: "a structure of the image leads through endless blocks",
+      });
+    } finally {
+      for (const buffer of pinned) this.buffers.brelse(buffer);
+    }
+  }
+
+  #load(miss: BlockMiss, signal?: AbortSignal): MaybeAsync<BufferHead> {
+    if (miss.count > 1) this.readahead(miss.aheadFirst, miss.count);
+    return this.buffers.bread(miss.blocknr, signal);
+  }
+}
