@@ -10,6 +10,7 @@
 import { FsError } from "../../lib/errno.ts";
 
 export const COMPAT_HAS_JOURNAL = 0x4;
+export const COMPAT_DIR_INDEX = 0x20;
 export const COMPAT_SPARSE_SUPER2 = 0x200;
 export const COMPAT_FAST_COMMIT = 0x400;
 export const COMPAT_ORPHAN_FILE = 0x1000;
@@ -19,6 +20,7 @@ export const INCOMPAT_FILETYPE = 0x2;
 export const INCOMPAT_RECOVER = 0x4;
 const INCOMPAT_JOURNAL_DEV = 0x8;
 export const INCOMPAT_META_BG = 0x10;
+export const INCOMPAT_EXTENTS = 0x40;
 export const INCOMPAT_64BIT = 0x80;
 export const INCOMPAT_MMP = 0x100;
 export const INCOMPAT_EA_INODE = 0x400;
@@ -36,6 +38,7 @@ export const RO_COMPAT_QUOTA = 0x100;
 export const RO_COMPAT_BIGALLOC = 0x200;
 export const RO_COMPAT_METADATA_CSUM = 0x400;
 export const RO_COMPAT_PROJECT = 0x2000;
+export const RO_COMPAT_SHARED_BLOCKS = 0x4000;
 export const RO_COMPAT_ORPHAN_PRESENT = 0x1_0000;
 
 type NameTable = readonly (readonly [bit: number, name: string])[];

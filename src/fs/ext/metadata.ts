@@ -53,6 +53,7 @@ export const NEEDS_IO: unique symbol = Symbol("needs I/O");
 export class Metadata {
   readonly buffers: BufferCache;
   readonly blockCount: number;
+  readonly #verifiedBy = new WeakMap<BufferHead, unknown>();
 
   constructor(buffers: BufferCache, blockCount: number) {
     this.buffers = buffers;
@@ -70,7 +71,9 @@ export class Metadata {
   }
 
   /**
-   * As `block`, after `verifier` has accepted the content; a block is judged once while it is cached.
+   * As `block`, after `verifier` has accepted the content. While the block is cached it is judged once,
+   * but anew when another `verifier` comes: a block that a damaged image uses twice, for an extent node
+   * and for a directory, passes both. What depends on `arg` beyond a checksum the caller checks itself.
    * On a miss the blocks `aheadFirst` (default: `blocknr`) .. + `aheadCount` are read along with it.
    */
   verified<A>(
@@ -81,9 +84,10 @@ export class Metadata {
     aheadFirst: number = blocknr,
   ): Uint8Array {
     const buffer = this.#buffer(blocknr, aheadFirst, aheadCount);
-    if (!buffer.isVerified) {
+    if (!buffer.isVerified || this.#verifiedBy.get(buffer) !== verifier) {
       verifier(buffer.data, blocknr, arg);
       buffer.isVerified = true;
+      this.#verifiedBy.set(buffer, verifier);
     }
     return buffer.data;
   }

@@ -215,7 +215,7 @@ export function hasSuperblockMagic(bytes: Uint8Array): boolean {
 }
 
 /** Checks what concerns blocks, clusters and groups. */
-function checkGroups(sb: Superblock, deviceBytes: number): void {
+function checkGroups(sb: Superblock): void {
   const { blockBytes, blocksPerGroup, clustersPerGroup, firstDataBlock, blockCount } = sb;
   const bitsPerBlock = 8 * blockBytes;
   const isGroupGood =
@@ -231,9 +231,6 @@ function checkGroups(sb: Superblock, deviceBytes: number): void {
       ? blockBytes === SUPERBLOCK_BYTES
       : blockBytes > SUPERBLOCK_BYTES || sb.clusterRatio > 1);
   require(isFirstGood, "s_first_data_block", firstDataBlock, `wrong for blocks of ${blockBytes}`);
-  const deviceBlocks = Math.floor(deviceBytes / blockBytes);
-  const isInside = blockCount <= deviceBlocks;
-  require(isInside, "s_blocks_count", blockCount, `but the device has ${deviceBlocks} blocks`);
   require(sb.groupCount <= GROUPS_MAX, "s_blocks_count", blockCount, "too many groups");
 }
 
@@ -264,30 +261,48 @@ function checkInodes(sb: Superblock): void {
   require(isMetaGood, "s_first_meta_bg", firstMetaBg, `of ${descriptorBlockCount} blocks`);
 }
 
-/** Throws `EBADMSG` if the superblock's own checksum is wrong (`ext4_superblock_csum_verify`). */
-function checkChecksum(sb: Superblock): void {
-  if (!sb.hasMetadataCsum) return;
-  const type = sb.raw[SB.s_checksum_type]!;
-  require(type === CHECKSUM_CRC32C, "s_checksum_type", type, "not 1 (crc32c)");
-  if (superblockChecksum(sb.raw) !== le32(sb.raw, SB.s_checksum)) {
-    throw new FsError("EBADMSG", { detail: "superblock: s_checksum does not match" });
+/** Called with what is wrong but can be read past; throws it, or notes it. */
+export type DoubtHandler = (doubt: FsError) => void;
+
+function throwDoubt(doubt: FsError): void {
+  throw doubt;
+}
+
+/** The superblock's own checksum (`ext4_superblock_csum_verify`), and the end of the device. */
+function checkDoubts(sb: Superblock, deviceBytes: number, onDoubt: DoubtHandler): void {
+  if (sb.hasMetadataCsum) {
+    const type = sb.raw[SB.s_checksum_type]!;
+    require(type === CHECKSUM_CRC32C, "s_checksum_type", type, "not 1 (crc32c)");
+    if (superblockChecksum(sb.raw) !== le32(sb.raw, SB.s_checksum)) {
+      onDoubt(new FsError("EBADMSG", { detail: "superblock: s_checksum does not match" }));
+    }
+  }
+  const deviceBlocks = Math.floor(deviceBytes / sb.blockBytes);
+  if (sb.blockCount > deviceBlocks) {
+    const detail = `superblock: s_blocks_count is ${sb.blockCount}, but the device ends after ${deviceBlocks}`;
+    onDoubt(new FsError("EUCLEAN", { detail }));
   }
 }
 
 /**
- * Decodes and checks the superblock at the start of `bytes`, for a device of `deviceBytes`.
+ * Decodes and checks the superblock at the start of `bytes`, for a device of `deviceBytes`. A wrong
+ * checksum and a device that ends too early go to `onDoubt`, which throws them if it is left out.
  *
  * @throws {FsError} `EUCLEAN` for a number that cannot be, naming the field, `EBADMSG` for a wrong
  *   checksum, `EINVAL` if there is no superblock at all. Features are judged by `checkReadable`.
  */
-export function readSuperblock(bytes: Uint8Array, deviceBytes: number): Superblock {
+export function readSuperblock(
+  bytes: Uint8Array,
+  deviceBytes: number,
+  onDoubt: DoubtHandler = throwDoubt,
+): Superblock {
   if (!hasSuperblockMagic(bytes)) {
     const what = isZero(bytes) ? "it is empty" : "its magic number is wrong";
     throw new FsError("EINVAL", { detail: `no ext2/3/4 superblock here: ${what}` });
   }
   const sb = new Superblock(bytes);
-  checkChecksum(sb);
-  checkGroups(sb, deviceBytes);
+  checkGroups(sb);
   checkInodes(sb);
+  checkDoubts(sb, deviceBytes, onDoubt);
   return sb;
 }

@@ -1,0 +1,77 @@
+/**
+ * The middle of a mounted ext2/3/4: superblock, descriptors, inodes and block maps of one device, as the
+ * decoders see them (`struct ext4_sb_info`). The file system in front of it is `ext-fs.ts`; a journal is
+ * recovered over a first core, and the image then read through a second one.
+ */
+import type { BlockDevice } from "../../block/block-device.ts";
+import type { PageCache } from "../../cache/page-cache.ts";
+import { BufferCache } from "../../mapping/buffer-cache.ts";
+import type { ExtContext, MappedRun } from "./context.ts";
+import { mapExtents } from "./extents.ts";
+import { GroupTable } from "./group.ts";
+import { mapIndirect } from "./indirect.ts";
+import { type ExtInode, readInode } from "./inode.ts";
+import { InodeCache } from "./inode-cache.ts";
+import { checkInodeNumber, inodeSlot } from "./inode-table.ts";
+import { Metadata } from "./metadata.ts";
+import type { Superblock } from "./superblock.ts";
+
+/** See the head of the file. */
+export class ExtCore implements ExtContext {
+  readonly sb: Superblock;
+  /** Where data and metadata are read: the image, or the image under its recovered journal. */
+  readonly bdev: BlockDevice;
+  readonly metadata: Metadata;
+  readonly groups: GroupTable;
+  readonly inodes: InodeCache = new InodeCache();
+  readonly seed: number;
+  readonly hasMetadataCsum: boolean;
+  readonly #warn: (text: string) => void;
+
+  /** `superblockBlock` is the block that `sb` was read from. */
+  constructor(
+    sb: Superblock,
+    superblockBlock: number,
+    bdev: BlockDevice,
+    cache: PageCache,
+    warn: (text: string) => void,
+    isSalvage: boolean,
+  ) {
+    this.sb = sb;
+    this.bdev = bdev;
+    this.metadata = new Metadata(new BufferCache(cache, bdev, sb.blockBytes), sb.blockCount);
+    this.groups = new GroupTable(sb, this.metadata, superblockBlock, isSalvage);
+    this.seed = sb.seed;
+    this.hasMetadataCsum = sb.hasMetadataCsum;
+    this.#warn = warn;
+  }
+
+  mapBlocks(inode: ExtInode, fileBlock: number, maxCount: number): MappedRun {
+    if (inode.isInline) {
+      return { physical: 0, count: maxCount, isUnwritten: false, isBoundary: false };
+    }
+    return inode.hasExtents
+      ? mapExtents(this, inode, fileBlock, maxCount)
+      : mapIndirect(this, inode, fileBlock, maxCount);
+  }
+
+  inode(ino: number): ExtInode {
+    const known = this.inodes.get(ino);
+    if (known !== undefined) return known;
+    checkInodeNumber(this.sb, ino);
+    const slot = inodeSlot(this.sb, this.metadata, this.groups, ino);
+    const inode = readInode(ino, slot, this.sb);
+    this.inodes.add(inode);
+    return inode;
+  }
+
+  warn(text: string): void {
+    this.#warn(text);
+  }
+
+  /** Lets the buffers of the device and the inodes go. Nothing may be reading. */
+  async close(): Promise<void> {
+    this.inodes.clear();
+    await this.metadata.buffers.close();
+  }
+}

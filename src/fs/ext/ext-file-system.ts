@@ -1,0 +1,214 @@
+/**
+ * A mounted ext2/3/4 file system, read-only: what `FileSystem` promises, on top of the decoders.
+ *
+ *     ExtFileSystem --> names: dir, xattr, symlink      content: file-ops (mpage, iomap)
+ *           \------------------- ExtCore ------------------/
+ *                    superblock, descriptors, inodes, block maps
+ *
+ *  1. An inode is given out only if a directory may lead to it: no reserved one, none that is free.
+ *  2. Everything that walks is bounded by what the image can hold, not by what its fields say.
+ *
+ * After `fs/ext4/super.c`, `fs/ext4/file.c`, `fs/ext4/inode.c`. Made by `mountExt` in `ext-fs.ts`.
+ */
+import type { AddressSpace } from "../../cache/address-space.ts";
+import { type CacheFile, openCacheFile } from "../../cache/cache-file.ts";
+import type { PageCache } from "../../cache/page-cache.ts";
+import { FsError, hasErrnoCode } from "../../lib/errno.ts";
+import { andThen, isPromise, type MaybeAsync } from "../../lib/maybe.ts";
+import { FILE_BYTES_MAX } from "../../lib/units.ts";
+import { iomapFiemap } from "../../mapping/iomap/fiemap.ts";
+import { IOMAP_HOLE, type IomapOps } from "../../mapping/iomap/iomap.ts";
+import { iomapSeekData, iomapSeekHole } from "../../mapping/iomap/seek.ts";
+import type { DirectoryBatch, FileExtent, FileSystem, FileSystemUsage, VfsInode } from "../vfs.ts";
+import type { ExtCore } from "./core.ts";
+import { describeImage, type ImageFindings, typeNameOf } from "./describe.ts";
+import { dirLookup, dirRead } from "./dir.ts";
+import { RO_COMPAT_SHARED_BLOCKS } from "./features.ts";
+import { FileMappings } from "./file-ops.ts";
+import { indirectReachBytes } from "./indirect.ts";
+import type { ExtInode } from "./inode.ts";
+import { EXT_ROOT_INO } from "./layout.ts";
+import { readSymlink } from "./symlink.ts";
+import { usageOf } from "./usage.ts";
+import { readXattrs } from "./xattr.ts";
+
+/** What `mountExt` found out while it opened the image. */
+export interface MountFindings extends ImageFindings {
+  readonly warnings: readonly string[];
+}
+
+/** Throws unless `inode` is one that a name may lead to. */
+function checkNamed(core: ExtCore, inode: ExtInode): ExtInode {
+  const { ino } = inode;
+  if (ino !== EXT_ROOT_INO && (ino < core.sb.firstIno || ino === core.sb.orphanFileIno)) {
+    throw new FsError("EUCLEAN", { detail: `inode ${ino} is reserved, no name may lead to it` });
+  }
+  if (inode.linksCount === 0) throw new FsError("ESTALE", { detail: `inode ${ino} is not in use` });
+  if (inode.isEaInode) {
+    throw new FsError("EUCLEAN", {
+      detail: `inode ${ino} holds an attribute, no name may lead to it`,
+    });
+  }
+  if (inode.type === "unknown") {
+    const mode = inode.mode.toString(8);
+    throw new FsError("EUCLEAN", { detail: `inode ${ino}: i_mode is ${mode}, no known type` });
+  }
+  return inode;
+}
+
+/** See the head of the file. */
+export class ExtFileSystem implements FileSystem {
+  readonly typeName: string;
+  readonly rootIno: number = EXT_ROOT_INO;
+  readonly core: ExtCore;
+  readonly #findings: MountFindings;
+  readonly #files: FileMappings;
+
+  constructor(core: ExtCore, cache: PageCache, findings: MountFindings) {
+    this.core = core;
+    this.typeName = typeNameOf(core.sb);
+    this.#findings = findings;
+    this.#files = new FileMappings(core, cache);
+  }
+
+  get warnings(): readonly string[] {
+    return this.#findings.warnings;
+  }
+
+  inode(ino: number, signal?: AbortSignal): MaybeAsync<ExtInode> {
+    return this.core.metadata.run(() => checkNamed(this.core, this.core.inode(ino)), signal);
+  }
+
+  lookup(dir: VfsInode, name: Uint8Array, signal?: AbortSignal): MaybeAsync<number> {
+    const inode = this.#directory(dir);
+    return this.core.metadata.run(() => dirLookup(this.core, inode, name), signal);
+  }
+
+  readdir(dir: VfsInode, cookie: number, signal?: AbortSignal): MaybeAsync<DirectoryBatch> {
+    const inode = this.#directory(dir);
+    return this.core.metadata.run(() => this.#nextBatch(inode, cookie), signal);
+  }
+
+  readlink(inode: VfsInode, signal?: AbortSignal): MaybeAsync<Uint8Array> {
+    if (inode.type !== "symlink") throw new FsError("EINVAL", { syscall: "readlink" });
+    return this.core.metadata.run(() => readSymlink(this.core, inode as ExtInode), signal);
+  }
+
+  xattrs(inode: VfsInode, signal?: AbortSignal): MaybeAsync<ReadonlyMap<string, Uint8Array>> {
+    return this.core.metadata.run(() => readXattrs(this.core, inode as ExtInode), signal);
+  }
+
+  openFile(inode: VfsInode): CacheFile {
+    const file = this.#regular(inode, "open");
+    if (file.isEncrypted) {
+      throw new FsError("ENOKEY", {
+        syscall: "open",
+        detail: "the content of the file is encrypted",
+      });
+    }
+    if (file.size > FILE_BYTES_MAX) throw new FsError("EFBIG", { syscall: "open" });
+    return openCacheFile(this.#files.of(file));
+  }
+
+  seekData(inode: VfsInode, posBytes: number): MaybeAsync<number> {
+    return this.#seek(inode, posBytes, iomapSeekData);
+  }
+
+  seekHole(inode: VfsInode, posBytes: number): MaybeAsync<number> {
+    return this.#seek(inode, posBytes, iomapSeekHole);
+  }
+
+  extents(inode: VfsInode): MaybeAsync<readonly FileExtent[]> {
+    const file = inode as ExtInode;
+    if (file.type !== "file" && file.type !== "directory") return [];
+    const isIndirect = !file.hasExtents && !file.isInline;
+    const request = {
+      startBytes: 0,
+      lengthBytes: isIndirect ? indirectReachBytes(file.blockBytes) : FILE_BYTES_MAX,
+      maxExtents: Number.MAX_SAFE_INTEGER,
+      flags: 0,
+    };
+    const result = iomapFiemap(file, this.#files.of(file), request, this.#boundedOps());
+    return andThen(result, ({ extents }) =>
+      extents.map((extent) => ({
+        ...extent,
+        physicalBytes: extent.physicalBytes === 0 ? -1 : extent.physicalBytes,
+      })),
+    );
+  }
+
+  usage(): FileSystemUsage {
+    return usageOf(this.core.sb, this.#findings.sums);
+  }
+
+  describe(): Readonly<Record<string, unknown>> {
+    return describeImage(this.core.sb, this.#findings);
+  }
+
+  async close(): Promise<void> {
+    await this.#files.close();
+    await this.core.close();
+  }
+
+  #directory(dir: VfsInode): ExtInode {
+    if (dir.type !== "directory") throw new FsError("ENOTDIR");
+    return dir as ExtInode;
+  }
+
+  #regular(inode: VfsInode, syscall: string): ExtInode {
+    if (inode.type === "directory") throw new FsError("EISDIR", { syscall });
+    if (inode.type !== "file") throw new FsError("EINVAL", { syscall });
+    return inode as ExtInode;
+  }
+
+  /** The first stretch from `cookie` on that has an entry; each step has to move on. */
+  #nextBatch(dir: ExtInode, cookie: number): DirectoryBatch {
+    let batch = dirRead(this.core, dir, cookie);
+    let from = cookie;
+    while (batch.entries.length === 0 && batch.nextCookie !== -1) {
+      if (batch.nextCookie <= from) {
+        throw new FsError("EUCLEAN", {
+          detail: `directory ${dir.ino} does not move on at ${from}`,
+        });
+      }
+      from = batch.nextCookie;
+      batch = dirRead(this.core, dir, from);
+    }
+    return batch;
+  }
+
+  #seek(inode: VfsInode, posBytes: number, search: typeof iomapSeekData): MaybeAsync<number> {
+    const file = this.#regular(inode, "lseek");
+    const notFound = (thrown: unknown): number => {
+      if (hasErrnoCode(thrown) && thrown.code === "ENXIO") return -1;
+      throw thrown;
+    };
+    try {
+      const mapping: AddressSpace = this.#files.of(file);
+      const found = search(file, mapping, posBytes, this.#boundedOps());
+      return isPromise(found) ? found.catch(notFound) : found;
+    } catch (thrown) {
+      return notFound(thrown);
+    }
+  }
+
+  /** The operations of a walk over one file, which ends when it has met more blocks than there are. */
+  #boundedOps(): IomapOps<ExtInode> {
+    const { iomapOps } = this.#files;
+    const { sb } = this.core;
+    if (sb.hasRoCompat(RO_COMPAT_SHARED_BLOCKS)) return iomapOps;
+    let restBytes = sb.blockCount * sb.blockBytes;
+    return {
+      begin: (inode, posBytes, lengthBytes, flags, iomap, srcmap) => {
+        const begun = iomapOps.begin(inode, posBytes, lengthBytes, flags, iomap, srcmap);
+        return andThen(begun, () => {
+          if (iomap.type !== IOMAP_HOLE) restBytes -= iomap.lengthBytes;
+          if (restBytes >= 0) return;
+          throw new FsError("EUCLEAN", {
+            detail: `inode ${inode.ino}: its map has more blocks than the file system`,
+          });
+        });
+      },
+    };
+  }
+}

@@ -1,0 +1,174 @@
+/**
+ * Mounting ext2/3/4: from a device to a file system that can be read, and what the user must be told.
+ *
+ *     superblock --> features --> needs recovery? --> no:  core on the device
+ *                                                --> yes: log read, core on an overlay of the device
+ *                --> sums of the descriptors, multi-mount protection, root inode --> ExtFileSystem
+ *
+ * Nothing is ever written: a journal that has to be replayed is replayed into memory.
+ *
+ * After `fs/ext4/super.c` (`__ext4_fill_super`).
+ */
+import { type BlockDevice, readDevice } from "../../block/block-device.ts";
+import type { PageCache } from "../../cache/page-cache.ts";
+import { putLe32 } from "../../lib/bytes.ts";
+import type { Clock } from "../../lib/clock.ts";
+import { FsError } from "../../lib/errno.ts";
+import { ExtCore } from "./core.ts";
+import { ExtFileSystem } from "./ext-file-system.ts";
+import {
+  COMPAT_HAS_JOURNAL,
+  checkReadable,
+  INCOMPAT_MMP,
+  INCOMPAT_RECOVER,
+  unknownRoCompat,
+} from "./features.ts";
+import { type FoundSuperblock, findSuperblock, type SuperblockChoice } from "./find-superblock.ts";
+import { EXT_ROOT_INO, SB, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "./layout.ts";
+import { type MmpState, readMmp } from "./mmp.ts";
+import { type JournalInfo, replayIntoMemory } from "./recovery.ts";
+import { type DoubtHandler, readSuperblock, Superblock } from "./superblock.ts";
+import { sumGroups } from "./usage.ts";
+
+export { ExtFileSystem } from "./ext-file-system.ts";
+export { probeExt } from "./find-superblock.ts";
+
+/** How an image is to be opened. */
+export interface ExtMountOptions {
+  readonly clock: Clock;
+  /** Read the image as it lies there, without its journal. */
+  readonly noload?: boolean | undefined;
+  /** "primary" if left out. Copies are old, so they are used only when they are asked for. */
+  readonly superblock?: SuperblockChoice | undefined;
+  /** Go on past wrong checksums of superblock and descriptors, and past an early end of the device. */
+  readonly salvage?: boolean | undefined;
+  /** Where an external journal lies. */
+  readonly journalDevice?: BlockDevice | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Texts for the user, each once, in order, and not endlessly many. */
+class Warnings {
+  static readonly #LIMIT = 100;
+  readonly texts: string[] = [];
+
+  readonly add = (text: string): void => {
+    if (this.texts.length < Warnings.#LIMIT && !this.texts.includes(text)) this.texts.push(text);
+  };
+}
+
+/** A core that reads what is to be read, and what was found in its journal. */
+interface Opened {
+  readonly core: ExtCore;
+  readonly journal: JournalInfo | undefined;
+}
+
+/**
+ * A copy of the superblock is older than the flag of a journal that needs recovery: it gets the flag,
+ * so that the journal itself is asked.
+ */
+function withRecoveryDue(sb: Superblock): Superblock {
+  const raw = sb.raw.slice();
+  putLe32(raw, SB.s_feature_incompat, sb.features.incompat | INCOMPAT_RECOVER);
+  return new Superblock(raw);
+}
+
+/** Opens the core, through the overlay of its journal if there is something in that. */
+async function openCore(
+  bdev: BlockDevice,
+  cache: PageCache,
+  options: ExtMountOptions,
+  found: FoundSuperblock,
+  warn: (text: string) => void,
+): Promise<Opened> {
+  const isSalvage = options.salvage ?? false;
+  const isOldCopy = found.isBackup && found.sb.hasCompat(COMPAT_HAS_JOURNAL);
+  const firstSb = isOldCopy ? withRecoveryDue(found.sb) : found.sb;
+  const first = new ExtCore(firstSb, found.blocknr, bdev, cache, warn, isSalvage);
+  try {
+    const { device, fastCommits, journal } = await replayIntoMemory(first, bdev, options);
+    if (device === bdev) return { core: first, journal };
+    await first.close();
+    const sb = found.isBackup ? found.sb : await recoveredSuperblock(device, options.signal);
+    const core = new ExtCore(sb, found.blocknr, device, cache, warn, isSalvage, fastCommits);
+    return { core, journal };
+  } catch (thrown) {
+    await first.close();
+    throw thrown;
+  }
+}
+
+/** The superblock as the replayed journal leaves it, which may have other features and a new size. */
+async function recoveredSuperblock(device: BlockDevice, signal?: AbortSignal): Promise<Superblock> {
+  const bytes = await readDevice(device, SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_BYTES, signal);
+  const sb = readSuperblock(bytes, device.sizeBytes);
+  checkReadable(sb.features);
+  return sb;
+}
+
+/** The protection block, or undefined when there is none that can be read; says who is there. */
+async function checkMmp(core: ExtCore, signal?: AbortSignal): Promise<MmpState | undefined> {
+  if (!core.sb.hasIncompat(INCOMPAT_MMP)) return undefined;
+  try {
+    const mmp = await core.metadata.run(() => readMmp(core), signal);
+    if (mmp.state === "fsck") {
+      core.warn(
+        "multi-mount protection: a check of this file system is running, or was broken off",
+      );
+    } else if (mmp.state === "in use") {
+      const where = JSON.stringify(mmp.nodeName);
+      core.warn(`multi-mount protection: in use by the machine ${where}, what is read may change`);
+    }
+    return mmp;
+  } catch (thrown) {
+    if (!(thrown instanceof FsError) || thrown.code === "EIO") throw thrown;
+    core.warn(thrown.message);
+    return undefined;
+  }
+}
+
+/** The root has to be a directory, else nothing can be reached. */
+async function checkRoot(core: ExtCore, signal?: AbortSignal): Promise<void> {
+  const root = await core.metadata.run(() => core.inode(EXT_ROOT_INO), signal);
+  if (root.type !== "directory" || root.linksCount === 0) {
+    throw new FsError("EUCLEAN", { detail: "inode 2: the root is not a directory" });
+  }
+}
+
+/**
+ * Opens the ext2/3/4 file system on `bdev`, whose blocks and files are then cached in `cache`.
+ *
+ * @throws {FsError} `EINVAL` if there is none, `EOPNOTSUPP` for features that quire cannot read and for
+ *   an external journal that was not given, `EUCLEAN`/`EBADMSG` for a damaged one, `EIO`
+ */
+export async function mountExt(
+  bdev: BlockDevice,
+  cache: PageCache,
+  options: ExtMountOptions,
+): Promise<ExtFileSystem> {
+  const warnings = new Warnings();
+  const note: DoubtHandler = (doubt) => warnings.add(doubt.message);
+  const onDoubt = options.salvage === true ? note : undefined;
+  const { signal } = options;
+  const found = await findSuperblock(bdev, options.superblock ?? "primary", onDoubt, signal);
+  checkReadable(found.sb.features);
+  if (found.isBackup) {
+    warnings.add(
+      `the copy of the superblock in block ${found.blocknr} is used, as it was asked for`,
+    );
+  }
+  const unknown = unknownRoCompat(found.sb.features);
+  if (unknown.length > 0) {
+    warnings.add(`the image may only be read, it has unknown features: ${unknown.join(", ")}`);
+  }
+  const { core, journal } = await openCore(bdev, cache, options, found, warnings.add);
+  try {
+    await checkRoot(core, signal);
+    const sums = await sumGroups(core, signal);
+    const mmp = await checkMmp(core, signal);
+    return new ExtFileSystem(core, cache, { warnings: warnings.texts, sums, mmp, journal });
+  } catch (thrown) {
+    await core.close();
+    throw thrown;
+  }
+}

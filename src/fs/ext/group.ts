@@ -1,0 +1,162 @@
+/**
+ * Group descriptors: where the bitmaps and the inode table of each group are, and how much is free.
+ *
+ *     group g --> descriptor block g / dpb --> descriptor g % dpb --> bitmaps, inode table: anywhere
+ *
+ *  1. Descriptors are read when they are asked for; nothing is allocated by the number of groups.
+ *  2. A descriptor is handed out only after its checksum (`EBADMSG`) and its inode table were checked.
+ *  3. Flags and `itableUnused` are 0 without a checksum feature, whatever is stored.
+ *
+ * After `fs/ext4/super.c` (`descriptor_loc`, `ext4_check_descriptors`, `ext4_group_desc_csum_verify`).
+ */
+import { le16, le32 } from "../../lib/bytes.ts";
+import { FsError } from "../../lib/errno.ts";
+import { MIB } from "../../lib/units.ts";
+import { descriptorChecksum, descriptorCrc16 } from "./checksum.ts";
+import { COMPAT_SPARSE_SUPER2, INCOMPAT_META_BG, RO_COMPAT_SPARSE_SUPER } from "./features.ts";
+import { DESCRIPTOR_BYTES, GD, SB, SUPERBLOCK_OFFSET_BYTES } from "./layout.ts";
+import type { Metadata } from "./metadata.ts";
+import type { Superblock } from "./superblock.ts";
+
+/** One group's descriptor, decoded. Block numbers are absolute. */
+export interface GroupDescriptor {
+  readonly group: number;
+  readonly blockBitmap: number;
+  readonly inodeBitmap: number;
+  readonly inodeTable: number;
+  /** In clusters. */
+  readonly freeClusterCount: number;
+  readonly freeInodeCount: number;
+  readonly usedDirCount: number;
+  /** `BG_INODE_UNINIT` .. */
+  readonly flags: number;
+  /** Inodes at the end of the table that were never used. */
+  readonly itableUnused: number;
+}
+
+/** True if `base` to some power from 1 on is `value`. */
+function isPowerOf(value: number, base: number): boolean {
+  let power = base;
+  while (power < value) power *= base;
+  return power === value;
+}
+
+/** True if `group` holds a copy of the superblock (`ext4_bg_has_super`). */
+export function hasSuperblockCopy(sb: Superblock, group: number): boolean {
+  if (group === 0) return true;
+  if (sb.hasCompat(COMPAT_SPARSE_SUPER2)) {
+    return group === le32(sb.raw, SB.s_backup_bgs) || group === le32(sb.raw, SB.s_backup_bgs + 4);
+  }
+  if (!sb.hasRoCompat(RO_COMPAT_SPARSE_SUPER)) return true;
+  if (group === 1) return true;
+  return isPowerOf(group, 3) || isPowerOf(group, 5) || isPowerOf(group, 7);
+}
+
+/** The block with the superblock that is in use, 0 or 1 for the primary one. */
+export function primarySuperblockBlock(sb: Superblock): number {
+  return Math.floor(SUPERBLOCK_OFFSET_BYTES / sb.blockBytes);
+}
+
+/** Decodes descriptors on demand. See the head of the file. */
+export class GroupTable {
+  readonly #sb: Superblock;
+  readonly #metadata: Metadata;
+  readonly #superblockBlock: number;
+  readonly #isSalvage: boolean;
+
+  /** `superblockBlock` is the block of the copy in use: its table of descriptors is the one that is read. */
+  constructor(sb: Superblock, metadata: Metadata, superblockBlock: number, isSalvage: boolean) {
+    this.#sb = sb;
+    this.#metadata = metadata;
+    this.#superblockBlock = superblockBlock;
+    this.#isSalvage = isSalvage;
+  }
+
+  /** The block that holds descriptor block `index` of the table (`descriptor_loc`). */
+  descriptorBlock(index: number): number {
+    const sb = this.#sb;
+    if (!sb.hasIncompat(INCOMPAT_META_BG) || index < sb.firstMetaBg) {
+      return this.#superblockBlock + 1 + index;
+    }
+    const group = index * sb.descriptorsPerBlock;
+    const first = sb.firstBlockOf(group) + (hasSuperblockCopy(sb, group) ? 1 : 0);
+    // With blocks of 1 KiB in clusters group 0 begins at block 0, and its superblock is block 1.
+    const isShifted = group === 0 && sb.firstDataBlock === 0 && primarySuperblockBlock(sb) === 1;
+    return isShifted ? first + 1 : first;
+  }
+
+  /**
+   * The descriptor of `group`, which exists. Restartable.
+   *
+   * @throws {FsError} `EBADMSG` for a wrong checksum, `EUCLEAN` for an inode table outside the file system
+   */
+  descriptor(group: number): GroupDescriptor {
+    const sb = this.#sb;
+    const perBlock = sb.descriptorsPerBlock;
+    const index = Math.floor(group / perBlock);
+    const block = this.#descriptorData(index);
+    const at = (group % perBlock) * sb.descriptorBytes;
+    const raw = block.subarray(at, at + sb.descriptorBytes);
+    if (!this.#isSalvage) this.#checkChecksum(group, raw);
+    return this.#decode(group, raw);
+  }
+
+  /** Descriptor block `index`; on a miss those behind it come along, as far as they lie in one piece. */
+  #descriptorData(index: number): Uint8Array {
+    const sb = this.#sb;
+    const blocknr = this.descriptorBlock(index);
+    const isInTable = !sb.hasIncompat(INCOMPAT_META_BG) || index < sb.firstMetaBg;
+    if (!isInTable) return this.#metadata.block(blocknr);
+    const end = sb.hasIncompat(INCOMPAT_META_BG) ? sb.firstMetaBg : sb.descriptorBlockCount;
+    const window = MIB / sb.blockBytes;
+    const from = index - (index % window);
+    const count = Math.min(window, end - from);
+    return this.#metadata.blockWithin(blocknr, this.descriptorBlock(from), count);
+  }
+
+  #checkChecksum(group: number, raw: Uint8Array): void {
+    const sb = this.#sb;
+    if (!sb.hasDescriptorCsum) return;
+    const computed = sb.hasMetadataCsum
+      ? descriptorChecksum(sb.seed, group, raw)
+      : descriptorCrc16(sb.uuid, group, raw);
+    if (computed !== le16(raw, GD.bg_checksum)) {
+      throw new FsError("EBADMSG", {
+        detail: `descriptor of group ${group}: bg_checksum does not match`,
+      });
+    }
+  }
+
+  #decode(group: number, raw: Uint8Array): GroupDescriptor {
+    const sb = this.#sb;
+    const isWide = raw.length > DESCRIPTOR_BYTES;
+    const wide32 = (lo: number, hi: number): number =>
+      le32(raw, lo) + (isWide ? le32(raw, hi) * 0x1_0000_0000 : 0);
+    const wide16 = (lo: number, hi: number): number =>
+      le16(raw, lo) + (isWide ? le16(raw, hi) * 0x1_0000 : 0);
+    const inodeTable = wide32(GD.bg_inode_table_lo, GD.bg_inode_table_hi);
+    if (inodeTable <= sb.firstDataBlock || inodeTable + sb.inodeTableBlockCount > sb.blockCount) {
+      throw new FsError("EUCLEAN", {
+        detail: `descriptor of group ${group}: bg_inode_table is block ${inodeTable}, outside`,
+      });
+    }
+    const hasFlags = sb.hasDescriptorCsum;
+    const itableUnused = hasFlags ? wide16(GD.bg_itable_unused_lo, GD.bg_itable_unused_hi) : 0;
+    if (itableUnused > sb.inodesPerGroup) {
+      throw new FsError("EUCLEAN", {
+        detail: `descriptor of group ${group}: bg_itable_unused is ${itableUnused}`,
+      });
+    }
+    return {
+      group,
+      blockBitmap: wide32(GD.bg_block_bitmap_lo, GD.bg_block_bitmap_hi),
+      inodeBitmap: wide32(GD.bg_inode_bitmap_lo, GD.bg_inode_bitmap_hi),
+      inodeTable,
+      freeClusterCount: wide16(GD.bg_free_blocks_count_lo, GD.bg_free_blocks_count_hi),
+      freeInodeCount: wide16(GD.bg_free_inodes_count_lo, GD.bg_free_inodes_count_hi),
+      usedDirCount: wide16(GD.bg_used_dirs_count_lo, GD.bg_used_dirs_count_hi),
+      flags: hasFlags ? le16(raw, GD.bg_flags) : 0,
+      itableUnused,
+    };
+  }
+}

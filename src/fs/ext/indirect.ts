@@ -1,0 +1,127 @@
+/**
+ * The block map of ext2 and ext3: direct pointers, then trees of pointer blocks of depth one to three.
+ *
+ *     i_block [0 .. 11]  [12]       [13]            [14]
+ *              data      |          |               |
+ *                       block      block           block         p = blockBytes / 4 pointers
+ *                        data       block ..        block ..
+ *                                    data            block ..
+ *                                                     data
+ *
+ *  1. A pointer is 0, a hole at any level, or a block inside the file system; else it is `EUCLEAN`.
+ *  2. A run never leaves the array of pointers that it began in; one that uses the last pointer of the
+ *     array is a boundary: to go on, another pointer block has to be read.
+ *  3. Depth bounds a walk, so a pointer block that points to itself does no harm.
+ *
+ * After `fs/ext4/indirect.c` and `fs/ext2/inode.c` (`ext2_block_to_path`, `ext2_get_blocks`). There is no
+ * checksum over pointer blocks.
+ */
+import { le32 } from "../../lib/bytes.ts";
+import { FsError } from "../../lib/errno.ts";
+import type { ExtContext, MappedRun } from "./context.ts";
+import type { ExtInode } from "./inode.ts";
+import { DIRECT_BLOCKS, INDIRECT_LEVELS } from "./layout.ts";
+
+const POINTER_BYTES = 4;
+
+/** Length of the longest file that a map of blocks of `blockBytes` reaches. */
+export function indirectReachBytes(blockBytes: number): number {
+  const perBlock = blockBytes / POINTER_BYTES;
+  let blocks = DIRECT_BLOCKS;
+  for (let level = 1; level <= INDIRECT_LEVELS; level++) blocks += perBlock ** level;
+  return blocks * blockBytes;
+}
+
+/** A pointer from the file's map, checked. */
+function pointerAt(ctx: ExtContext, inode: ExtInode, array: Uint8Array, slot: number): number {
+  const pointer = le32(array, slot * POINTER_BYTES);
+  if (pointer === 0) return 0;
+  const { firstDataBlock, blockCount } = ctx.sb;
+  if (pointer <= firstDataBlock || pointer >= blockCount) {
+    throw new FsError("EUCLEAN", {
+      detail: `inode ${inode.ino}: i_block: pointer ${slot} is block ${pointer}, outside`,
+    });
+  }
+  return pointer;
+}
+
+/** The run that begins at `slot` of `array`, whose pointers `slot` .. `slotEnd` lead to data. */
+function runInArray(
+  ctx: ExtContext,
+  inode: ExtInode,
+  array: Uint8Array,
+  slot: number,
+  slotEnd: number,
+  maxCount: number,
+): MappedRun {
+  const physical = pointerAt(ctx, inode, array, slot);
+  const step = physical === 0 ? 0 : 1;
+  const countMax = Math.min(maxCount, slotEnd - slot);
+  let count = 1;
+  while (
+    count < countMax &&
+    le32(array, (slot + count) * POINTER_BYTES) === physical + step * count &&
+    physical + count < ctx.sb.blockCount
+  ) {
+    count++;
+  }
+  return {
+    physical,
+    count,
+    isUnwritten: false,
+    isBoundary: physical !== 0 && slot + count === slotEnd,
+  };
+}
+
+/**
+ * Where the file blocks from `fileBlock` on lie, at most `maxCount` (`ext2_get_blocks`). A missing
+ * pointer block is one hole for all that it would map. Restartable.
+ *
+ * @throws {FsError} `EUCLEAN` for a pointer outside the file system, or a file block that no pointer reaches
+ */
+export function mapIndirect(
+  ctx: ExtContext,
+  inode: ExtInode,
+  fileBlock: number,
+  maxCount: number,
+): MappedRun {
+  if (fileBlock < DIRECT_BLOCKS) {
+    return runInArray(ctx, inode, inode.iBlock, fileBlock, DIRECT_BLOCKS, maxCount);
+  }
+  const perBlock = ctx.sb.blockBytes / POINTER_BYTES;
+  let offset = fileBlock - DIRECT_BLOCKS;
+  for (let level = 1; level <= INDIRECT_LEVELS; level++) {
+    const span = perBlock ** level;
+    if (offset < span) return mapThrough(ctx, inode, level, offset, maxCount);
+    offset -= span;
+  }
+  throw new FsError("EUCLEAN", {
+    detail: `inode ${inode.ino}: i_size: block ${fileBlock} of the file is behind the reach of its map`,
+  });
+}
+
+/** The run at block `offset` of the tree of `level`, counted from the first block that it maps. */
+function mapThrough(
+  ctx: ExtContext,
+  inode: ExtInode,
+  level: number,
+  offset: number,
+  maxCount: number,
+): MappedRun {
+  const perBlock = ctx.sb.blockBytes / POINTER_BYTES;
+  let pointer = pointerAt(ctx, inode, inode.iBlock, DIRECT_BLOCKS + level - 1);
+  let span = perBlock ** level;
+  let rest = offset;
+  for (;;) {
+    if (pointer === 0) {
+      const count = Math.min(span - rest, maxCount);
+      return { physical: 0, count, isUnwritten: false, isBoundary: false };
+    }
+    const array = ctx.metadata.block(pointer);
+    span /= perBlock;
+    const slot = Math.floor(rest / span);
+    if (span === 1) return runInArray(ctx, inode, array, slot, perBlock, maxCount);
+    pointer = pointerAt(ctx, inode, array, slot);
+    rest %= span;
+  }
+}
