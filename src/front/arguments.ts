@@ -1,0 +1,151 @@
+/**
+ * Checks of what callers pass, with Node's own errors: same class, `code` and message.
+ *
+ * A wrong argument is a bug of the caller and never an errno; `fs.promises` throws `TypeError` or
+ * `RangeError` with a `code` beginning `ERR_`, and code written against Node's `fs` compares that.
+ */
+
+/** What a path may be given as; a `URL` must be of scheme `file:`. */
+export type PathLike = string | Uint8Array | URL;
+
+interface CodedError extends Error {
+  code: string;
+}
+
+function coded<E extends Error>(error: E, code: string): E & CodedError {
+  Object.defineProperty(error, "code", {
+    value: code,
+    enumerable: true,
+    configurable: true,
+    writable: true,
+  });
+  // Node shows the code in the stack, behind the name, without making it part of the name.
+  if (error.stack !== undefined)
+    error.stack = error.stack.replace(error.name, `${error.name} [${code}]`);
+  return error as E & CodedError;
+}
+
+/** `ERR_INVALID_ARG_TYPE`; `expected` reads "of type string or an instance of Buffer or URL". */
+export function invalidArgType(name: string, expected: string, value: unknown): TypeError {
+  const noun = name.includes(".") ? "property" : "argument";
+  const text = `The "${name}" ${noun} must be ${expected}. Received ${described(value)}`;
+  return coded(new TypeError(text), "ERR_INVALID_ARG_TYPE");
+}
+
+/** `ERR_INVALID_ARG_VALUE`; `reason` reads "is invalid encoding". */
+export function invalidArgValue(name: string, value: unknown, reason: string): TypeError {
+  const noun = name.includes(".") ? "property" : "argument";
+  const text = `The ${noun} '${name}' ${reason}. Received ${inspected(value)}`;
+  return coded(new TypeError(text), "ERR_INVALID_ARG_VALUE");
+}
+
+/** `ERR_OUT_OF_RANGE`; `range` reads ">= 0". */
+export function outOfRange(name: string, range: string, value: unknown): RangeError {
+  const text = `The value of "${name}" is out of range. It must be ${range}. Received ${grouped(value)}`;
+  return coded(new RangeError(text), "ERR_OUT_OF_RANGE");
+}
+
+/** An error of class `Error` with one of Node's codes. */
+export function codedError(code: string, message: string): Error {
+  return coded(new Error(message), code);
+}
+
+/** A `RangeError` with one of Node's codes. */
+export function codedRangeError(code: string, message: string): RangeError {
+  return coded(new RangeError(message), code);
+}
+
+function grouped(value: unknown): string {
+  const isLarge =
+    (typeof value === "number" && Number.isInteger(value) && Math.abs(value) > 2 ** 32) ||
+    (typeof value === "bigint" && (value > 2n ** 32n || value < -(2n ** 32n)));
+  if (!isLarge) return typeof value === "bigint" ? `${value}n` : inspected(value);
+  const text = String(value).replace(/\B(?=(\d{3})+$)/g, "_");
+  return typeof value === "bigint" ? `${text}n` : text;
+}
+
+function described(value: unknown): string {
+  if (value === undefined || value === null) return String(value);
+  if (typeof value === "function") return `function ${value.name}`;
+  if (typeof value === "object") {
+    const name = (value as { constructor?: { name?: string } }).constructor?.name;
+    return name ? `an instance of ${name}` : inspected(value);
+  }
+  let text = inspected(value);
+  if (text.length > 28) text = `${text.slice(0, 25)}...`;
+  return `type ${typeof value} (${text})`;
+}
+
+function inspected(value: unknown): string {
+  if (typeof value === "string") {
+    const escaped = value.replace(/[\p{Cc}'\\]/gu, (char) => {
+      if (char === "'" || char === "\\") return `\\${char}`;
+      return `\\x${char.charCodeAt(0).toString(16).toUpperCase().padStart(2, "0")}`;
+    });
+    return `'${escaped}'`;
+  }
+  if (typeof value === "bigint") return `${value}n`;
+  if (value instanceof Uint8Array) return `<${value.constructor.name} of ${value.length} bytes>`;
+  if (typeof value === "object" && value !== null) return JSON.stringify(value) ?? "{}";
+  return String(value);
+}
+
+const encoder = new TextEncoder();
+
+/** The bytes of a path, checked as Node checks it: a string, bytes or a `file:` URL, without NUL. */
+export function pathBytes(path: unknown, name = "path"): Uint8Array {
+  const given = path instanceof URL ? pathOfUrl(path) : path;
+  if (typeof given !== "string" && !(given instanceof Uint8Array)) {
+    throw invalidArgType(name, "of type string or an instance of Buffer or URL", path);
+  }
+  const hasNul = typeof given === "string" ? given.includes("\0") : given.includes(0);
+  if (hasNul) {
+    const rule = "must be a string, Uint8Array, or URL without null bytes";
+    throw invalidArgValue(name, given, rule);
+  }
+  return typeof given === "string" ? encoder.encode(given) : given;
+}
+
+/** The path as errors show it. */
+export function pathText(path: PathLike): string {
+  if (typeof path === "string") return path;
+  if (path instanceof URL) return pathOfUrl(path);
+  return new TextDecoder().decode(path);
+}
+
+function pathOfUrl(url: URL): string {
+  if (url.protocol !== "file:") {
+    throw coded(new TypeError("The URL must be of scheme file"), "ERR_INVALID_URL_SCHEME");
+  }
+  if (/%2f/i.test(url.pathname)) {
+    const text = "File URL path must not include encoded / characters";
+    throw coded(new TypeError(text), "ERR_INVALID_FILE_URL_PATH");
+  }
+  return decodeURIComponent(url.pathname);
+}
+
+/** Throws `ERR_INVALID_ARG_TYPE` or `ERR_OUT_OF_RANGE` unless `value` is an integer from `min` on. */
+export function checkInteger(value: unknown, name: string, min = 0): number {
+  if (typeof value !== "number") throw invalidArgType(name, "of type number", value);
+  if (!Number.isInteger(value)) throw outOfRange(name, "an integer", value);
+  if (value < min || value > Number.MAX_SAFE_INTEGER) {
+    throw outOfRange(name, `>= ${min} && <= ${Number.MAX_SAFE_INTEGER}`, value);
+  }
+  return value;
+}
+
+/** A file position: null and -1 mean "where the last read ended" (`undefined`). */
+export function checkPosition(position: unknown): number | undefined {
+  if (position === null || position === undefined) return undefined;
+  if (typeof position === "bigint") {
+    if (position < -1n || position > BigInt(Number.MAX_SAFE_INTEGER)) {
+      throw outOfRange("position", `>= -1 && <= ${Number.MAX_SAFE_INTEGER}`, position);
+    }
+    return position === -1n ? undefined : Number(position);
+  }
+  if (typeof position !== "number") {
+    throw invalidArgType("position", "an integer or a bigint", position);
+  }
+  const checked = checkInteger(position, "position", -1);
+  return checked === -1 ? undefined : checked;
+}

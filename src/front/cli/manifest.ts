@@ -1,0 +1,171 @@
+/**
+ * `quire manifest`: everything that can be seen of a tree, one JSON object a line, for comparing images.
+ *
+ * Two trees are equal for `ls`, `cat`, `getfattr`, `lsattr` and `lseek(SEEK_HOLE)` exactly when their
+ * manifests are. Content is hashed, sparse files above 64 MiB by their data segments only, so a file of
+ * many TiB costs what its data costs.
+ */
+import { createHash, type Hash } from "node:crypto";
+import { filemapRead } from "../../cache/filemap.ts";
+import type { FileSystem, VfsInode } from "../../fs/vfs.ts";
+import { FsError, hasErrnoCode } from "../../lib/errno.ts";
+import { MIB } from "../../lib/units.ts";
+import { nanoseconds, octalMode, typeLetter } from "./format.ts";
+import { textOf } from "./output.ts";
+import { compareBytes, type Visit } from "./walk.ts";
+
+/** Files up to here are hashed whole. */
+const WHOLE_BYTES_MAX = 64 * MIB;
+const CHUNK_BYTES = MIB;
+
+/** Told how many bytes were hashed, for progress. */
+export type OnBytes = (bytes: number) => void;
+
+/** The line of one file. What cannot be read is named in `error`, and the caller is told by `onError`. */
+export async function manifestOf(
+  fs: FileSystem,
+  visit: Visit,
+  onBytes: OnBytes,
+  onError: (error: unknown) => void,
+  signal?: AbortSignal,
+): Promise<Record<string, unknown>> {
+  const { inode } = visit;
+  const attributes = inode.attributes();
+  const line: Record<string, unknown> = {
+    ...textFields("path", visit.path),
+    type: typeLetter(inode.type),
+    mode: octalMode(attributes.mode),
+    uid: attributes.uid,
+    gid: attributes.gid,
+    nlink: attributes.nlink,
+    ino: attributes.ino,
+    mtime_ns: nanoseconds(attributes.mtime),
+    atime_ns: nanoseconds(attributes.atime),
+    blocks: attributes.sectorCount,
+  };
+  try {
+    await addByType(line, fs, inode, onBytes, signal);
+    line["xattrs"] = await xattrFields(fs, inode, signal);
+  } catch (error) {
+    if (!hasErrnoCode(error)) throw error;
+    line["error"] = error.code;
+    onError(error);
+  }
+  if (inode.type === "file" || inode.type === "directory") {
+    line["flags"] = attributes.flags.toString(16);
+  }
+  return line;
+}
+
+async function addByType(
+  line: Record<string, unknown>,
+  fs: FileSystem,
+  inode: VfsInode,
+  onBytes: OnBytes,
+  signal?: AbortSignal,
+): Promise<void> {
+  if (inode.type === "file") {
+    line["size"] = inode.size;
+    const segments = await dataSegments(fs, inode, signal);
+    Object.assign(line, await contentHash(fs, inode, segments, onBytes, signal));
+    line["data"] = segments;
+  } else if (inode.type === "symlink") {
+    Object.assign(line, textFields("target", await fs.readlink(inode, signal)));
+  } else if (inode.type === "character" || inode.type === "block") {
+    const { rdevMajor, rdevMinor } = inode.attributes();
+    line["rdev"] = [rdevMajor, rdevMinor];
+  }
+}
+
+/** `name` as text, and `name_b64` beside it where the bytes are not UTF-8. */
+function textFields(name: string, bytes: Uint8Array): Record<string, string> {
+  const { text, isExact } = textOf(bytes);
+  if (isExact) return { [name]: text };
+  return { [name]: text, [`${name}_b64`]: base64(bytes) };
+}
+
+function base64(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("base64");
+}
+
+async function xattrFields(
+  fs: FileSystem,
+  inode: VfsInode,
+  signal?: AbortSignal,
+): Promise<Record<string, string>> {
+  const encoder = new TextEncoder();
+  const all = [...(await fs.xattrs(inode, signal))];
+  all.sort(([a], [b]) => compareBytes(encoder.encode(a), encoder.encode(b)));
+  const out = Object.create(null) as Record<string, string>;
+  for (const [name, value] of all) out[name] = base64(value);
+  return out;
+}
+
+/** The data of a file as SEEK_DATA and SEEK_HOLE find it: [start, end) pairs in bytes. */
+export async function dataSegments(
+  fs: FileSystem,
+  inode: VfsInode,
+  signal?: AbortSignal,
+): Promise<[number, number][]> {
+  const segments: [number, number][] = [];
+  for (let at = 0; at < inode.size; ) {
+    const start = await fs.seekData(inode, at, signal);
+    if (start === -1) break;
+    const end = await fs.seekHole(inode, start, signal);
+    if (end <= start) {
+      const detail = `inode ${inode.ino}: the data at byte ${start} ends at byte ${end}`;
+      throw new FsError("EUCLEAN", { detail });
+    }
+    segments.push([start, end]);
+    at = end;
+  }
+  return segments;
+}
+
+async function contentHash(
+  fs: FileSystem,
+  inode: VfsInode,
+  segments: readonly (readonly [number, number])[],
+  onBytes: OnBytes,
+  signal?: AbortSignal,
+): Promise<Record<string, string>> {
+  const hash = createHash("sha256");
+  if (inode.size <= WHOLE_BYTES_MAX) {
+    await hashRange(fs, inode, 0, inode.size, hash, onBytes, signal);
+    return { sha256: hash.digest("hex") };
+  }
+  for (const [start, end] of segments) {
+    const head = Buffer.alloc(16);
+    head.writeBigUInt64LE(BigInt(start), 0);
+    head.writeBigUInt64LE(BigInt(end - start), 8);
+    hash.update(head);
+    await hashRange(fs, inode, start, end, hash, onBytes, signal);
+  }
+  return { sha256_segments: hash.digest("hex") };
+}
+
+async function hashRange(
+  fs: FileSystem,
+  inode: VfsInode,
+  start: number,
+  end: number,
+  hash: Hash,
+  onBytes: OnBytes,
+  signal?: AbortSignal,
+): Promise<void> {
+  const file = await fs.openFile(inode, signal);
+  const buffer = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, Math.max(end - start, 1)));
+  const iocb = { file, posBytes: start, flags: 0, signal };
+  while (iocb.posBytes < end) {
+    const wanted = Math.min(buffer.length, end - iocb.posBytes);
+    const at = iocb.posBytes;
+    const got = await filemapRead(iocb, buffer.subarray(0, wanted));
+    if (got < 0) {
+      signal?.throwIfAborted();
+      throw FsError.of(got, { syscall: "read", detail: `byte ${at} of inode ${inode.ino}` });
+    }
+    if (got === 0) break;
+    hash.update(buffer.subarray(0, got));
+    onBytes(got);
+  }
+}

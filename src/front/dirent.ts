@@ -1,0 +1,103 @@
+/**
+ * Directory entries and open directories, in the shape of Node's `fs.Dirent` and `fs.Dir`.
+ *
+ * A `Dir` reads one stretch of the directory at a time, so a directory of a million names costs the
+ * memory of one directory block.
+ */
+import type { FileType } from "../fs/vfs.ts";
+import { FsError } from "../lib/errno.ts";
+import { codedError } from "./arguments.ts";
+
+/** `fs.Dirent`: a name and what it is. */
+export class Dirent<Name extends string | Uint8Array = string> {
+  readonly name: Name;
+  /** The directory that was read, as the caller named it. */
+  readonly parentPath: string;
+  /** As `parentPath`, the older name of it. */
+  readonly path: string;
+  readonly #type: FileType;
+
+  constructor(name: Name, parentPath: string, type: FileType) {
+    this.name = name;
+    this.parentPath = parentPath;
+    this.path = parentPath;
+    this.#type = type;
+  }
+  isDirectory(): boolean {
+    return this.#type === "directory";
+  }
+  isFile(): boolean {
+    return this.#type === "file";
+  }
+  isBlockDevice(): boolean {
+    return this.#type === "block";
+  }
+  isCharacterDevice(): boolean {
+    return this.#type === "character";
+  }
+  isSymbolicLink(): boolean {
+    return this.#type === "symlink";
+  }
+  isFIFO(): boolean {
+    return this.#type === "fifo";
+  }
+  isSocket(): boolean {
+    return this.#type === "socket";
+  }
+}
+
+/** Gives the next entries, or an empty list at the end. */
+export type DirSource = () => Promise<Dirent[]>;
+
+/** `fs.Dir`: an open directory that is read entry by entry, and closed when its iteration ends. */
+export class Dir {
+  readonly path: string;
+  readonly #source: DirSource;
+  #waiting: Dirent[] = [];
+  #at = 0;
+  #isClosed = false;
+
+  constructor(path: string, source: DirSource) {
+    this.path = path;
+    this.#source = source;
+  }
+
+  /** The next entry, or null at the end. Throws `ERR_DIR_CLOSED` once closed. */
+  async read(): Promise<Dirent | null> {
+    this.#checkOpen();
+    while (this.#at >= this.#waiting.length) {
+      this.#waiting = await this.#source();
+      this.#at = 0;
+      if (this.#waiting.length === 0) return null;
+    }
+    return this.#waiting[this.#at++] ?? null;
+  }
+
+  /** Closes it. Throws `ERR_DIR_CLOSED` the second time, as Node does. */
+  async close(): Promise<void> {
+    this.#checkOpen();
+    this.#isClosed = true;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Dirent, void, undefined> {
+    try {
+      for (let entry = await this.read(); entry !== null; entry = await this.read()) yield entry;
+    } finally {
+      if (!this.#isClosed) await this.close();
+    }
+  }
+
+  /** Closes it if it is open, for `await using`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#isClosed) await this.close();
+  }
+
+  #checkOpen(): void {
+    if (this.#isClosed) throw codedError("ERR_DIR_CLOSED", "Directory handle was closed");
+  }
+}
+
+/** `ENOTDIR` unless `type` is a directory, for `scandir` and `opendir`. */
+export function checkDirectory(type: FileType, syscall: string, path: string): void {
+  if (type !== "directory") throw new FsError("ENOTDIR", { syscall, path });
+}

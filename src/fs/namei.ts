@@ -1,0 +1,197 @@
+/**
+ * From a path to an inode, with the names met on the way remembered.
+ *
+ * A walk goes component by component from the root. What a name leads to is kept in a tree of dentries,
+ * so that a second walk asks the file system nothing; a name that is not there is kept too (a negative
+ * dentry, `ino` 0). All is synchronous as long as it is cached:
+ *
+ *     "/etc/os-release"   root --"etc"--> dentry(13) --"os-release"--> dentry(27, symlink) --> target ..
+ *
+ *  1. A dentry is true as long as the image is not written: whoever changes a directory drops its names.
+ *  2. Never more than `limit` dentries: a full cache is emptied as a whole, which costs cached reads only.
+ *  3. A walk follows at most 40 symlinks and 4,095 bytes of path; a name has at most 255 bytes.
+ *
+ * After `fs/namei.c` and `fs/dcache.c` of Linux. Left out: mounts inside, permissions, RCU.
+ */
+import { FsError } from "../lib/errno.ts";
+import { isPromise, type MaybeAsync } from "../lib/maybe.ts";
+import type { FileSystem, VfsInode } from "./vfs.ts";
+
+/** Symlinks that one walk may follow (`MAXSYMLINKS`). */
+export const SYMLINKS_MAX = 40;
+/** Bytes of a path with its final NUL (`PATH_MAX`). */
+export const PATH_BYTES_MAX = 4096;
+
+const SLASH = 0x2f;
+
+/** A name that was looked up: where it leads, and the names looked up below it. */
+interface Dentry {
+  readonly ino: number;
+  readonly parent: Dentry | undefined;
+  children: Map<string, Dentry> | undefined;
+}
+
+/** Where a walk ended. */
+export interface WalkResult {
+  readonly inode: VfsInode;
+  /** Names from the root to the inode, links resolved: what `realpath` shows. */
+  readonly names: readonly Uint8Array[];
+}
+
+interface Walk {
+  /** Components still to go, the next one last. */
+  readonly todo: Uint8Array[];
+  readonly names: Uint8Array[];
+  dentry: Dentry;
+  linksLeft: number;
+  readonly followLast: boolean;
+  readonly mustBeDirectory: boolean;
+  readonly signal: AbortSignal | undefined;
+}
+
+export class PathWalker {
+  readonly #fs: FileSystem;
+  readonly #limit: number;
+  #root: Dentry;
+  #count = 0;
+
+  constructor(fs: FileSystem, limit = 100_000) {
+    this.#fs = fs;
+    this.#limit = limit;
+    this.#root = { ino: fs.rootIno, parent: undefined, children: undefined };
+  }
+
+  /** Number of names remembered now. */
+  get dentryCount(): number {
+    return this.#count;
+  }
+
+  /** Forgets all names (`shrink_dcache_sb`). */
+  clear(): void {
+    this.#root = { ino: this.#fs.rootIno, parent: undefined, children: undefined };
+    this.#count = 0;
+  }
+
+  /**
+   * The inode at `path`, taken from the root whether it begins with a slash or not (`path_lookupat`).
+   * A last symlink is followed if `followLast`, or if the path ends in a slash.
+   *
+   * @throws {FsError} `ENOENT`, `ENOTDIR`, `ELOOP`, `ENAMETOOLONG`, and what the file system throws; with
+   *   neither `syscall` nor `path`, which the front knows
+   */
+  walk(path: Uint8Array, followLast: boolean, signal?: AbortSignal): MaybeAsync<WalkResult> {
+    if (path.length === 0) throw new FsError("ENOENT");
+    if (path.length >= PATH_BYTES_MAX) throw new FsError("ENAMETOOLONG");
+    const todo: Uint8Array[] = [];
+    pushComponents(todo, path);
+    const endsInSlash = path[path.length - 1] === SLASH;
+    return this.#go({
+      todo,
+      names: [],
+      dentry: this.#root,
+      linksLeft: SYMLINKS_MAX,
+      followLast: followLast || endsInSlash,
+      mustBeDirectory: endsInSlash,
+      signal,
+    });
+  }
+
+  #go(walk: Walk): MaybeAsync<WalkResult> {
+    for (;;) {
+      const inode = this.#fs.inode(walk.dentry.ino, walk.signal);
+      if (isPromise(inode)) return inode.then((loaded) => this.#onward(walk, loaded));
+      const step = this.#step(walk, inode);
+      if (step === undefined) continue;
+      if (isPromise(step)) return step.then((result) => result ?? this.#go(walk));
+      return step;
+    }
+  }
+
+  #onward(walk: Walk, inode: VfsInode): MaybeAsync<WalkResult> {
+    const step = this.#step(walk, inode);
+    if (step === undefined) return this.#go(walk);
+    if (isPromise(step)) return step.then((result) => result ?? this.#go(walk));
+    return step;
+  }
+
+  /** One component, or the end. `undefined`: `walk.dentry` has moved, go on. */
+  #step(walk: Walk, inode: VfsInode): MaybeAsync<WalkResult | undefined> {
+    if (inode.type === "symlink" && (walk.todo.length > 0 || walk.followLast)) {
+      return this.#followLink(walk, inode);
+    }
+    const name = walk.todo.pop();
+    if (name === undefined) {
+      if (walk.mustBeDirectory && inode.type !== "directory") throw new FsError("ENOTDIR");
+      return { inode, names: walk.names };
+    }
+    if (inode.type !== "directory") throw new FsError("ENOTDIR");
+    if (name.length === 1 && name[0] === 0x2e) return undefined;
+    if (name.length === 2 && name[0] === 0x2e && name[1] === 0x2e) {
+      walk.names.pop();
+      walk.dentry = walk.dentry.parent ?? this.#root;
+      return undefined;
+    }
+    if (name.length > 255) throw new FsError("ENAMETOOLONG");
+    const key = latin1Of(name);
+    const known = walk.dentry.children?.get(key);
+    if (known !== undefined) return this.#enter(walk, name, known);
+    const found = this.#fs.lookup(inode, name, walk.signal);
+    if (isPromise(found)) {
+      return found.then((ino) => this.#enter(walk, name, this.#remember(walk.dentry, key, ino)));
+    }
+    return this.#enter(walk, name, this.#remember(walk.dentry, key, found));
+  }
+
+  #enter(walk: Walk, name: Uint8Array, dentry: Dentry): undefined {
+    if (dentry.ino === 0) throw new FsError("ENOENT");
+    walk.names.push(name);
+    walk.dentry = dentry;
+    return undefined;
+  }
+
+  #remember(parent: Dentry, key: string, ino: number): Dentry {
+    if (this.#count >= this.#limit) this.clear();
+    const dentry: Dentry = { ino, parent, children: undefined };
+    parent.children ??= new Map();
+    parent.children.set(key, dentry);
+    this.#count++;
+    return dentry;
+  }
+
+  #followLink(walk: Walk, link: VfsInode): MaybeAsync<undefined> {
+    if (walk.linksLeft-- === 0) throw new FsError("ELOOP");
+    const target = this.#fs.readlink(link, walk.signal);
+    if (isPromise(target)) return target.then((bytes) => this.#redirect(walk, bytes));
+    return this.#redirect(walk, target);
+  }
+
+  #redirect(walk: Walk, target: Uint8Array): undefined {
+    if (target.length === 0) throw new FsError("ENOENT");
+    if (target[0] === SLASH) {
+      walk.dentry = this.#root;
+      walk.names.length = 0;
+    } else {
+      walk.dentry = walk.dentry.parent ?? this.#root;
+      walk.names.pop();
+    }
+    pushComponents(walk.todo, target);
+    return undefined;
+  }
+}
+
+/** Puts the components of `path` on the stack, the first one on top; empty ones are left out. */
+function pushComponents(todo: Uint8Array[], path: Uint8Array): void {
+  let end = path.length;
+  for (let at = path.length - 1; at >= -1; at--) {
+    if (at >= 0 && path[at] !== SLASH) continue;
+    if (end > at + 1) todo.push(path.subarray(at + 1, end));
+    end = at;
+  }
+}
+
+/** One character per byte: a key for a `Map`, equal exactly when the bytes are. */
+function latin1Of(bytes: Uint8Array): string {
+  let text = "";
+  for (let at = 0; at < bytes.length; at++) text += String.fromCharCode(bytes[at]!);
+  return text;
+}
