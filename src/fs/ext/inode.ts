@@ -63,6 +63,11 @@ const TYPE_OF_MODE: ReadonlyMap<number, FileType> = new Map([
   [S_IFSOCK, "socket"],
 ]);
 
+/** The type that the upper bits of `mode` tell. */
+export function fileTypeOfMode(mode: number): FileType {
+  return TYPE_OF_MODE.get(mode & S_IFMT) ?? "unknown";
+}
+
 /** See the head of the file. Made by `readInode`. */
 export class ExtInode implements VfsInode {
   readonly ino: number;
@@ -101,7 +106,7 @@ export class ExtInode implements VfsInode {
     this.blockBytes = sb.blockBytes;
     this.generation = le32(raw, INODE.i_generation);
     this.mode = le16(raw, INODE.i_mode);
-    this.type = TYPE_OF_MODE.get(this.mode & S_IFMT) ?? "unknown";
+    this.type = fileTypeOfMode(this.mode);
     const hasHighIds = sb.creatorOs !== CREATOR_HURD;
     this.uid = this.#id(INODE.i_uid, INODE.i_uid_high, hasHighIds);
     this.gid = this.#id(INODE.i_gid, INODE.i_gid_high, hasHighIds);
