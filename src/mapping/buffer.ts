@@ -1,0 +1,214 @@
+/**
+ * Buffer heads: the blocks of a folio one by one, where each lies on a device and what state it is in.
+ *
+ *     folio 4096      [    block 8   |   block 9    |   block 10   |   block 11   ]
+ *     folio.private     BufferHead     BufferHead     BufferHead     BufferHead
+ *       maps to         device 50      device 51      (hole)         device 90
+ *     folio.blockState  valid          valid          -              valid
+ *
+ * Two users: files of which a folio is *confused* (mpage), and the device's own address space
+ * (`buffer-cache.ts`), where the metadata of a file system lies. A folio has buffers or is iomap's.
+ *
+ *  1. A buffer is uptodate exactly if its bytes are valid in the folio's block state, or, where the
+ *     folio is one block, if the folio is: there is one truth for each byte (spec/README.md section 3).
+ *  2. `isLocked` spans a read of the block; whoever locked it unlocks it, from completion.
+ *  3. Each hold of a buffer is a reference to its folio. A folio with a held or locked buffer keeps its
+ *     buffers, so it is not reclaimed.
+ *
+ * After fs/buffer.c of Linux and `struct buffer_head`. Left out until files can be written: dirty
+ * buffers and all that writes them.
+ */
+import type { Bio } from "../block/bio.ts";
+import type { BlockDevice } from "../block/block-device.ts";
+import { attachBlockState } from "../cache/block-state.ts";
+import type { Folio } from "../cache/folio.ts";
+import { assert } from "../lib/assert.ts";
+import { WaitQueue } from "../lib/locks.ts";
+
+/** One block of a folio (`struct buffer_head`). See the head of the file. */
+export class BufferHead {
+  readonly folio: Folio;
+  /** Where the block begins in the folio. */
+  readonly offsetBytes: number;
+  /** The block's bytes in the arena. Valid while the folio is cached, so at least while it is held. */
+  readonly data: Uint8Array;
+  #device: BlockDevice | null = null;
+  #blocknr = 0;
+  #isLocked = false;
+  #holdCount = 0;
+  #waiters: WaitQueue | null = null; // Made for the first waiter, as most blocks never have one.
+  /** The last mapping said so (`buffer_boundary`). */
+  isBoundary = false;
+  /** The bio with which its last read failed; `null` after readahead, for which nobody waited. */
+  readFailure: Bio | null = null;
+  /** For the owner of the data: its checksum or structure was found good. False after each read. */
+  isVerified = false;
+
+  constructor(folio: Folio, offsetBytes: number, blockBytes: number) {
+    const isWhole = blockBytes === folio.sizeBytes;
+    this.folio = folio;
+    this.offsetBytes = offsetBytes;
+    this.data = isWhole ? folio.bytes : folio.bytes.subarray(offsetBytes, offsetBytes + blockBytes);
+  }
+
+  /** True once it is known where the block lies (`buffer_mapped`). */
+  get isMapped(): boolean {
+    return this.#device !== null;
+  }
+
+  /** The device it lies on, `null` while it is not mapped. */
+  get bdev(): BlockDevice | null {
+    return this.#device;
+  }
+
+  /** Its block on the device, in blocks of its own length; meaningless while it is not mapped. */
+  get blocknr(): number {
+    return this.#blocknr;
+  }
+
+  /** True while a read of it is queued or in flight (`buffer_locked`). */
+  get isLocked(): boolean {
+    return this.#isLocked;
+  }
+
+  /** True while somebody holds it or a read of it is not done (`buffer_busy`). */
+  get isBusy(): boolean {
+    return this.#holdCount > 0 || this.#isLocked;
+  }
+
+  /** True if `data` is what the device holds, or newer (`buffer_uptodate`). */
+  get isUptodate(): boolean {
+    const folio = this.folio;
+    if (folio.isUptodate) return true;
+    return folio.blockState?.isValid(this.offsetBytes, this.data.length) ?? false;
+  }
+
+  /** Sets where it lies (`map_bh`). */
+  map(device: BlockDevice, blocknr: number): void {
+    this.#device = device;
+    this.#blocknr = blocknr;
+  }
+
+  /** Forgets where it lies, as after a truncate (`discard_buffer`). */
+  unmap(): void {
+    this.#device = null;
+    this.isBoundary = false;
+  }
+
+  /** Makes the block valid (`set_buffer_uptodate`); with the last block the folio becomes uptodate. */
+  markUptodate(): void {
+    const state = this.folio.blockState;
+    if (state !== null) state.setValid(this.offsetBytes, this.data.length);
+    else this.folio.markUptodate();
+  }
+
+  /** Takes it for a read (`lock_buffer`, of one that is free). */
+  lock(): void {
+    assert(!this.#isLocked, "a locked buffer has an owner");
+    this.#isLocked = true;
+    this.isVerified = false;
+    this.readFailure = null;
+  }
+
+  /** Ends the read and wakes all who wait for it (`unlock_buffer`). */
+  unlock(): void {
+    assert(this.#isLocked, "only a locked buffer is unlocked");
+    this.#isLocked = false;
+    this.#waiters?.wakeAll();
+  }
+
+  /**
+   * Resolves when it was unlocked; it may be locked again by then (`wait_on_buffer`).
+   * @throws the reason of `signal`, as soon as it is aborted
+   */
+  async waitUnlocked(signal?: AbortSignal): Promise<void> {
+    if (!this.#isLocked) return;
+    this.#waiters ??= new WaitQueue();
+    await this.#waiters.wait(signal);
+  }
+
+  /** Keeps it and its folio in memory until `release` (`get_bh`). */
+  hold(): void {
+    this.#holdCount++;
+    this.folio.get();
+  }
+
+  /** Gives one hold back (`put_bh`). */
+  release(): void {
+    assert(this.#holdCount > 0, "a buffer is released as often as it was held");
+    this.#holdCount--;
+    this.folio.put();
+  }
+}
+
+/** The buffers of `folio` in the order of its bytes, or `null` if it has none (`folio_buffers`). */
+export function buffersOf(folio: Folio): readonly BufferHead[] | null {
+  const buffers = folio.private;
+  return Array.isArray(buffers) ? buffers : null;
+}
+
+/**
+ * Gives `folio` a buffer for each block of `blockBytes` and returns them, or the ones it has
+ * (`create_empty_buffers`). They are not mapped, and uptodate as far as the folio is valid.
+ */
+export function createEmptyBuffers(folio: Folio, blockBytes: number): readonly BufferHead[] {
+  const present = buffersOf(folio);
+  if (present !== null) return present;
+  assert(folio.private === null, "a folio has buffers or another owner, not both");
+  assert(folio.sizeBytes % blockBytes === 0, "a block does not span folios");
+  if (blockBytes < folio.sizeBytes) attachBlockState(folio, blockBytes);
+  const buffers: BufferHead[] = [];
+  for (let at = 0; at < folio.sizeBytes; at += blockBytes) {
+    buffers.push(new BufferHead(folio, at, blockBytes));
+  }
+  folio.private = buffers;
+  return buffers;
+}
+
+/**
+ * Takes the buffers off a locked, clean folio so that it can leave the cache (`try_to_free_buffers`):
+ * the `releaseFolio` of block-mapped files and of devices. False if one of them is busy.
+ */
+export function tryToFreeBuffers(folio: Folio): boolean {
+  const buffers = buffersOf(folio);
+  if (buffers === null) return true;
+  for (const buffer of buffers) if (buffer.isBusy) return false;
+  folio.private = null;
+  folio.blockState = null;
+  return true;
+}
+
+/**
+ * Forgets the blocks that lie wholly in a range of a locked folio, because the file ends before it or
+ * has a hole there now (`block_invalidate_folio`). The whole folio loses its buffers, held or not.
+ */
+export function blockInvalidateFolio(folio: Folio, offsetBytes: number, lengthBytes: number): void {
+  const buffers = buffersOf(folio);
+  if (buffers === null) return;
+  const endBytes = offsetBytes + lengthBytes;
+  for (const buffer of buffers) {
+    const bufferEndBytes = buffer.offsetBytes + buffer.data.length;
+    if (buffer.offsetBytes >= offsetBytes && bufferEndBytes <= endBytes) buffer.unmap();
+  }
+  if (lengthBytes === folio.sizeBytes) folio.private = null;
+}
+
+/**
+ * True if all blocks that the range touches are valid, though the folio as a whole is not
+ * (`block_is_partially_uptodate`). A range that reaches past the folio is cut at its end.
+ */
+export function blockIsPartiallyUptodate(
+  folio: Folio,
+  fromBytes: number,
+  countBytes: number,
+): boolean {
+  const buffers = buffersOf(folio);
+  if (buffers === null) return false;
+  const toBytes = Math.min(fromBytes + countBytes, folio.sizeBytes);
+  for (const buffer of buffers) {
+    const bufferEndBytes = buffer.offsetBytes + buffer.data.length;
+    if (bufferEndBytes <= fromBytes || buffer.offsetBytes >= toBytes) continue;
+    if (!buffer.isUptodate) return false;
+  }
+  return true;
+}
