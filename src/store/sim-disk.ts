@@ -80,7 +80,7 @@ export class SimDisk implements Store {
       canDiscard: true,
       hasFua: true,
       stableWrites: false,
-      hasVolatileCache: true,
+      hasVolatileCache: options.canWrite ?? true,
       blockBytes: this.#sectors.sectorBytes,
     };
     this.#guard = new StoreGuard(this.name, this.sizeBytes, this.capabilities.canWrite);
