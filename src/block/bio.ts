@@ -1,9 +1,7 @@
 /**
- * Bio: one wish of an upper layer to the device: an operation, a range of device bytes, and the
- * memory.
+ * Bio: one wish of an upper layer: an operation, a range of device bytes, and the memory for it.
  *
- * mpage and iomap build one per contiguous run, fill it page by page, submit it, and hear of its
- * end:
+ * mpage and iomap build one per contiguous run, fill it page by page, submit it and hear its end:
  *
  *     vectors   [page 7][page 8][page 9]     borrowed from `submitBio` until `endIo`
  *                   \      |      /
@@ -12,8 +10,7 @@
  * Invariants:
  *
  *  1. `lengthBytes` is the sum of the vectors, save for operations without memory (flush,
- *     discard, write
- *     zeroes), whose submitter sets it.
+ *     discard, write zeroes), whose submitter sets it.
  *  2. `endIo` is called exactly once, never before `submitBio` has returned (rule JS-3).
  *  3. `status` is 0 until the bio has failed; then `cause` is what the store threw.
  *

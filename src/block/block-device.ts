@@ -164,7 +164,7 @@ export class StoreBlockDevice implements BlockDevice, PlugTarget {
     for (const part of splitBio(bio, this.#maxRequestBytes, this.#clock)) {
       this.#unfinished++;
       stats.bios++;
-      if (this.#queue.add(part)) stats.merges++;
+      stats.merges += this.#queue.add(part);
     }
     this.#dispatchLater();
   }
@@ -277,7 +277,8 @@ export class StoreBlockDevice implements BlockDevice, PlugTarget {
     const { op, offsetBytes, lengthBytes } = request;
     if (op === REQ_OP_READ) return this.#store.read(offsetBytes, buffersOf(request));
     if (op === REQ_OP_WRITE) {
-      const fua = (request.flags & REQ_FUA) !== 0;
+      const { hasVolatileCache } = this.#store.capabilities;
+      const fua = (request.flags & REQ_FUA) !== 0 && hasVolatileCache;
       return this.#store.write(offsetBytes, buffersOf(request), { fua });
     }
     if (op === REQ_OP_DISCARD) return this.#store.discard(offsetBytes, lengthBytes);

@@ -7,9 +7,9 @@ import { REQ_OP_DISCARD, REQ_OP_FLUSH, REQ_OP_READ, REQ_OP_WRITE, type RequestOp
 
 /** Counts of one operation since the device was made. */
 export interface OpStats {
-  /** Bios accepted. A bio that is split counts once for each part. */
+  /** Bios accepted, each part of a split one by itself; under `flush`, all that ask for a flush. */
   bios: number;
-  /** Bios that joined a request instead of becoming one. */
+  /** Requests that merging saved: once the queue is empty, `bios - merges` is `requests`. */
   merges: number;
   /** Requests given to the store. */
   requests: number;

@@ -41,15 +41,17 @@ export class RequestQueue {
   }
 
   /**
-   * Takes `bio` in, as a request of its own or merged (`blk_mq_sched_bio_merge`). True if merged.
+   * Takes `bio` in, as a request of its own or merged (`blk_mq_sched_bio_merge`). Returns how many
+   * requests merging saved: 0, 1, or 2 if the bio has closed the gap between two requests.
    */
-  add(bio: Bio): boolean {
+  add(bio: Bio): number {
     if (isMergeable(bio)) {
-      if (this.#merge(this.#sweep, bio) || this.#merge(this.#waiting, bio)) return true;
+      const saved = this.#merge(this.#sweep, bio) || this.#merge(this.#waiting, bio);
+      if (saved > 0) return saved;
     }
     const at = upperBound(this.#waiting, bio.offsetBytes);
     this.#waiting.splice(at, 0, new BlockRequest(bio));
-    return false;
+    return 0;
   }
 
   /** Takes out the next request to dispatch, or `undefined` (`elv_dispatch_sort`). */
@@ -93,15 +95,16 @@ export class RequestQueue {
   /**
    * Merges `bio` into a neighbour in `list`, and two neighbours into one where it closes the gap.
    */
-  #merge(list: BlockRequest[], bio: Bio): boolean {
+  #merge(list: BlockRequest[], bio: Bio): number {
     const at = upperBound(list, bio.offsetBytes);
     const lower = list[at - 1];
     const upper = list[at];
     if (lower !== undefined && tryBackMerge(lower, bio, this.#limits)) {
-      if (upper !== undefined && tryJoin(lower, upper, this.#limits)) list.splice(at, 1);
-      return true;
+      if (upper === undefined || !tryJoin(lower, upper, this.#limits)) return 1;
+      list.splice(at, 1);
+      return 2;
     }
-    return upper !== undefined && tryFrontMerge(upper, bio, this.#limits);
+    return upper !== undefined && tryFrontMerge(upper, bio, this.#limits) ? 1 : 0;
   }
 }
 
