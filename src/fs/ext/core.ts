@@ -8,6 +8,7 @@ import type { PageCache } from "../../cache/page-cache.ts";
 import { BufferCache } from "../../mapping/buffer-cache.ts";
 import type { ExtContext, MappedRun } from "./context.ts";
 import { mapExtents } from "./extents.ts";
+import type { FastCommitOverlay } from "./fast-commit.ts";
 import { GroupTable } from "./group.ts";
 import { mapIndirect } from "./indirect.ts";
 import { type ExtInode, readInode } from "./inode.ts";
@@ -26,6 +27,8 @@ export class ExtCore implements ExtContext {
   readonly inodes: InodeCache = new InodeCache();
   readonly seed: number;
   readonly hasMetadataCsum: boolean;
+  /** What fast commits of the journal changed, which no block of `bdev` shows. */
+  readonly fastCommits: FastCommitOverlay | undefined;
   readonly #warn: (text: string) => void;
 
   /** `superblockBlock` is the block that `sb` was read from. */
@@ -36,6 +39,7 @@ export class ExtCore implements ExtContext {
     cache: PageCache,
     warn: (text: string) => void,
     isSalvage: boolean,
+    fastCommits?: FastCommitOverlay,
   ) {
     this.sb = sb;
     this.bdev = bdev;
@@ -43,6 +47,7 @@ export class ExtCore implements ExtContext {
     this.groups = new GroupTable(sb, this.metadata, superblockBlock, isSalvage);
     this.seed = sb.seed;
     this.hasMetadataCsum = sb.hasMetadataCsum;
+    this.fastCommits = fastCommits;
     this.#warn = warn;
   }
 
@@ -50,16 +55,18 @@ export class ExtCore implements ExtContext {
     if (inode.isInline) {
       return { physical: 0, count: maxCount, isUnwritten: false, isBoundary: false };
     }
-    return inode.hasExtents
-      ? mapExtents(this, inode, fileBlock, maxCount)
-      : mapIndirect(this, inode, fileBlock, maxCount);
+    const map = inode.hasExtents ? mapExtents : mapIndirect;
+    const patch = this.fastCommits?.mapOf(inode.ino);
+    if (patch === undefined) return map(this, inode, fileBlock, maxCount);
+    return patch.map(fileBlock, maxCount, (count) => map(this, inode, fileBlock, count));
   }
 
   inode(ino: number): ExtInode {
     const known = this.inodes.get(ino);
     if (known !== undefined) return known;
     checkInodeNumber(this.sb, ino);
-    const slot = inodeSlot(this.sb, this.metadata, this.groups, ino);
+    const home = (): Uint8Array => inodeSlot(this.sb, this.metadata, this.groups, ino);
+    const slot = this.fastCommits?.inodeSlot(ino, home) ?? home();
     const inode = readInode(ino, slot, this.sb);
     this.inodes.add(inode);
     return inode;

@@ -81,7 +81,10 @@ export class ExtFileSystem implements FileSystem {
 
   lookup(dir: VfsInode, name: Uint8Array, signal?: AbortSignal): MaybeAsync<number> {
     const inode = this.#directory(dir);
-    return this.core.metadata.run(() => dirLookup(this.core, inode, name), signal);
+    const home = (): number => dirLookup(this.core, inode, name);
+    const patch = this.core.fastCommits?.directoryOf(inode.ino);
+    const search = patch === undefined ? home : (): number => patch.lookup(name, home);
+    return this.core.metadata.run(search, signal);
   }
 
   readdir(dir: VfsInode, cookie: number, signal?: AbortSignal): MaybeAsync<DirectoryBatch> {
@@ -163,7 +166,7 @@ export class ExtFileSystem implements FileSystem {
 
   /** The first stretch from `cookie` on that has an entry; each step has to move on. */
   #nextBatch(dir: ExtInode, cookie: number): DirectoryBatch {
-    let batch = dirRead(this.core, dir, cookie);
+    let batch = this.#batchAt(dir, cookie);
     let from = cookie;
     while (batch.entries.length === 0 && batch.nextCookie !== -1) {
       if (batch.nextCookie <= from) {
@@ -172,9 +175,14 @@ export class ExtFileSystem implements FileSystem {
         });
       }
       from = batch.nextCookie;
-      batch = dirRead(this.core, dir, from);
+      batch = this.#batchAt(dir, from);
     }
     return batch;
+  }
+
+  #batchAt(dir: ExtInode, cookie: number): DirectoryBatch {
+    const home = (from: number): DirectoryBatch => dirRead(this.core, dir, from);
+    return this.core.fastCommits?.directoryOf(dir.ino)?.read(cookie, home) ?? home(cookie);
   }
 
   #seek(inode: VfsInode, posBytes: number, search: typeof iomapSeekData): MaybeAsync<number> {
