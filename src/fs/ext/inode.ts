@@ -68,11 +68,6 @@ export function fileTypeOfMode(mode: number): FileType {
   return TYPE_OF_MODE.get(mode & S_IFMT) ?? "unknown";
 }
 
-/** Type of a file by the upper bits of `i_mode`. */
-export function fileTypeOfMode(mode: number): FileType {
-  return TYPE_OF_MODE.get(mode & S_IFMT) ?? "unknown";
-}
-
 /** See the head of the file. Made by `readInode`. */
 export class ExtInode implements VfsInode {
   readonly ino: number;
