@@ -84,7 +84,7 @@ function runRaw(name: string, args: readonly string[], options: RunOptions): Buf
     return execFileSync(path, args, {
       input: options.input ?? "",
       cwd: options.cwd,
-      env: { ...process.env, PATH: SEARCH_PATH, LC_ALL: "C", TZ: "UTC", ...options.env },
+      env: { ...process.env, PATH: SEARCH_PATH, LC_ALL: "C.UTF-8", TZ: "UTC", ...options.env },
       stdio: ["pipe", "pipe", "pipe"],
       maxBuffer: OUTPUT_BYTES_MAX,
     });
@@ -98,7 +98,10 @@ function runRaw(name: string, args: readonly string[], options: RunOptions): Buf
   }
 }
 
-/** Runs `name` to its end, in the C locale, and returns what it printed. Throws with its stderr on failure. */
+/**
+ * Runs `name` to its end, in the C locale, and returns what it printed. Throws with its stderr on
+ * failure.
+ */
 export function runTool(name: string, args: readonly string[], options: RunOptions = {}): string {
   return runRaw(name, args, options).toString("utf8");
 }
@@ -112,7 +115,10 @@ export function runToolBytes(
   return runRaw(name, args, options);
 }
 
-/** A fresh directory that is removed after the test file. Call it at module level or in `beforeAll`. */
+/**
+ * A fresh directory that is removed after the test file. Call it at module level or in
+ * `beforeAll`.
+ */
 export function scratchDirectory(name: string): string {
   const path = mkdtempSync(join(tmpdir(), `quire-${name}-`));
   afterAll(() => rmSync(path, { recursive: true, force: true }));

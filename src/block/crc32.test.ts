@@ -1,0 +1,8 @@
+import { expect, test } from "vitest";
+import { crc32 } from "./crc32.ts";
+
+test("crc32 gives the check value of the catalogue, and 0 for nothing", () => {
+  expect(crc32(new TextEncoder().encode("123456789"))).toBe(0xcbf4_3926);
+  expect(crc32(new Uint8Array(0))).toBe(0);
+  expect(crc32(new Uint8Array(32))).toBe(0x190a_55ad);
+});
