@@ -1,0 +1,293 @@
+/**
+ * PageCache: the memory of all cached files, bounded, and what it takes to keep it within its bounds.
+ *
+ *     PageCache --- arena        frames
+ *         |   \---- lru          active and inactive folios
+ *         |
+ *         +-- AddressSpace       index -> folio, one for each open file and device
+ *
+ * Who asks for memory, and what it may cost (rule JS-10):
+ *
+ *     readahead      `allocForReadahead`  evicts clean folios, else fails at once; leaves a spare for the next
+ *     one folio      `allocFolioWait`     evicts, else waits until reads in flight have ended
+ *     write-out      the arena's reserve
+ *
+ * After `mm/filemap.c` and `mm/page_alloc.c` of Linux. Left out: NUMA, memory cgroups, a thread that
+ * reclaims in the background: reclaim of clean folios is synchronous and cheap here.
+ */
+import { assert } from "../lib/assert.ts";
+import type { Clock, Timer } from "../lib/clock.ts";
+import { EINTR, ENOMEM, type Errno } from "../lib/errno.ts";
+import { WaitQueue } from "../lib/locks.ts";
+import { andThen, type MaybeAsync } from "../lib/maybe.ts";
+import { Tracer } from "../lib/trace.ts";
+import { MIB } from "../lib/units.ts";
+import { AddressSpace, type AddressSpaceOperations, type MappingOptions } from "./address-space.ts";
+import { Arena } from "./arena.ts";
+import { Folio, type FolioOwner } from "./folio.ts";
+import type { Inode } from "./inode.ts";
+import { Lruvec, type ReclaimCounters, type Shadow } from "./reclaim.ts";
+import { truncateInodePagesFinal } from "./truncate.ts";
+
+const ARENA_BYTES_DEFAULT: number = 256 * MIB;
+const RA_PAGES_DEFAULT = 256;
+/** A window of the default size in one folio; larger ones would only make reclaim coarser. */
+const MAX_ORDER_DEFAULT = 8;
+/** One folio takes at most this share of the arena. */
+const FOLIO_SHARE = 64;
+/** One readahead window takes at most this share of the arena. */
+const WINDOW_SHARE = 4;
+/** Shadows per frame, from which on those are dropped that are too old to tell anything. */
+const SHADOWS_PER_FRAME = 2;
+/** How long a task waits for memory while nothing at all moves. */
+const MEMORY_WAIT_MS = 10_000;
+
+export interface PageCacheOptions {
+  readonly clock: Clock;
+  /** Memory for cached pages in bytes; 256 MiB by default. */
+  readonly arenaBytes?: number;
+  /** Largest readahead window in pages, 256 by default; at most a quarter of the arena. */
+  readonly raPages?: number;
+  /** Largest order of folios, 8 by default; at most a 64th of the arena. 0: single pages only. */
+  readonly maxOrder?: number;
+}
+
+/** What the cache has done so far, and holds now. */
+export interface CacheStats extends Readonly<ReclaimCounters> {
+  /** Calls of `filemapRead`. */
+  readonly requests: number;
+  /** Bytes that these copied. */
+  readonly bytes: number;
+  /** Folios that a read found ready. */
+  readonly hits: number;
+  /** Folios that a read had to wait for or to start a read of. */
+  readonly misses: number;
+  /** Pages added to files. */
+  readonly addedPages: number;
+  readonly cachedPages: number;
+  readonly activePages: number;
+  readonly inactivePages: number;
+  readonly freeFrames: number;
+  readonly frameCount: number;
+}
+
+/** Counters that the paths of the cache raise; a class, so that all see one shape. */
+class CacheCounters implements ReclaimCounters {
+  requests = 0;
+  bytes = 0;
+  hits = 0;
+  misses = 0;
+  addedPages = 0;
+  evictedPages = 0;
+  refaultedPages = 0;
+  activatedPages = 0;
+  readaheadHits = 0;
+  readaheadWasted = 0;
+}
+
+/** See the head of the file. */
+export class PageCache implements FolioOwner {
+  readonly arena: Arena;
+  readonly lru: Lruvec;
+  readonly clock: Clock;
+  /** Tells of every folio added, removed, read and hit, while somebody listens. */
+  readonly trace: Tracer = new Tracer();
+  readonly counters: CacheCounters = new CacheCounters();
+  readonly raPages: number;
+  readonly maxOrder: number;
+  /** Shadows in all address spaces. */
+  shadowCount = 0;
+  lockedCount = 0;
+  readonly #mappings = new Set<AddressSpace>();
+  readonly #memoryWaiters = new WaitQueue();
+  #watchdog: Timer | null = null;
+  /** Times that the watchdog has given up on those who waited. */
+  #stallCount = 0;
+
+  constructor(options: PageCacheOptions) {
+    this.clock = options.clock;
+    this.arena = Arena.create({ sizeBytes: options.arenaBytes ?? ARENA_BYTES_DEFAULT });
+    this.lru = new Lruvec(this.counters);
+    const { frameCount } = this.arena;
+    const windowMax = Math.floor(frameCount / WINDOW_SHARE);
+    this.raPages = Math.min(options.raPages ?? RA_PAGES_DEFAULT, windowMax);
+    const orderMax = Math.max(0, 31 - Math.clz32(frameCount / FOLIO_SHARE));
+    this.maxOrder = Math.min(options.maxOrder ?? MAX_ORDER_DEFAULT, orderMax);
+  }
+
+  get memoryWaiterCount(): number {
+    return this.#memoryWaiters.length;
+  }
+
+  /** Makes an empty address space for `host`, whose folios `ops` fills. */
+  openMapping(
+    host: Inode,
+    ops: AddressSpaceOperations,
+    options: MappingOptions = {},
+  ): AddressSpace {
+    const mapping = new AddressSpace(this, host, ops, options);
+    this.#mappings.add(mapping);
+    return mapping;
+  }
+
+  /**
+   * Drops all folios of `mapping`, dirty or not, and forgets it. Waits for reads in flight. Nobody may
+   * read through it any more.
+   */
+  closeMapping(mapping: AddressSpace): MaybeAsync<void> {
+    const isDropped = andThen(mapping.waitReadaheads(), () => truncateInodePagesFinal(mapping));
+    return andThen(isDropped, () => {
+      this.#mappings.delete(mapping);
+    });
+  }
+
+  /**
+   * A folio of `order`, with one reference, in no file yet and with any bytes in it (`filemap_alloc_folio`);
+   * with `minOrder` a smaller one if there is no run of that size. Evicts clean folios. `null` if memory
+   * is short. Never waits.
+   */
+  allocFolio(order: number, minOrder: number = order): Folio | null {
+    return this.#alloc(order, minOrder, 0);
+  }
+
+  /** As `allocFolio`, but leaves frames to those who cannot do without (`readahead_gfp_mask`). */
+  allocForReadahead(order: number, minOrder: number): Folio | null {
+    return this.#alloc(order, minOrder, this.arena.reserveFrames);
+  }
+
+  /**
+   * As `allocFolio`, but waits for memory while reads are in flight that will set some free. The caller
+   * holds no folio lock. Returns `-ENOMEM` if there is no hope, or when nothing has moved for ten
+   * seconds; `-EINTR` once `signal` is aborted.
+   */
+  allocFolioWait(order: number, signal?: AbortSignal): MaybeAsync<Folio | Errno> {
+    return this.#alloc(order, order, 0) ?? this.#allocSlow(order, signal);
+  }
+
+  /** Called by whoever makes memory free, and ends the wait of those who want some. */
+  memoryProgress(): void {
+    this.#watchdog?.cancel();
+    this.#watchdog = null;
+    this.#memoryWaiters.wakeAll();
+  }
+
+  releaseFrames(folio: Folio): void {
+    assert(folio.mapping === null, "a folio in a file is referenced by it");
+    this.arena.free(folio.pfn, folio.order);
+    if (this.#memoryWaiters.length > 0) this.memoryProgress();
+  }
+
+  /** Called by `AddressSpace.addFolio`. */
+  folioAdded(mapping: AddressSpace, folio: Folio, shadow: Shadow | undefined): void {
+    this.lru.add(folio, shadow);
+    this.counters.addedPages += folio.pageCount;
+    if (this.trace.isOn) this.traceFolio("mm_filemap_add_to_page_cache", mapping, folio);
+  }
+
+  /** Called by `AddressSpace.removeFolio`. */
+  folioRemoved(mapping: AddressSpace, folio: Folio): void {
+    this.lru.remove(folio);
+    if (this.trace.isOn) this.traceFolio("mm_filemap_delete_from_page_cache", mapping, folio);
+  }
+
+  /** Emits an event about `folio`. Only while `trace.isOn`. */
+  traceFolio(name: string, mapping: AddressSpace, folio: Folio): void {
+    this.trace.emit({ name, ino: mapping.host.ino, index: folio.index, order: folio.order });
+  }
+
+  stats(): CacheStats {
+    const { counters, lru, arena } = this;
+    return {
+      ...counters,
+      cachedPages: lru.active.pageCount + lru.inactive.pageCount,
+      activePages: lru.active.pageCount,
+      inactivePages: lru.inactive.pageCount,
+      freeFrames: arena.freeFrames,
+      frameCount: arena.frameCount,
+    };
+  }
+
+  /** Throws `AssertionError` if an invariant does not hold. Walks all: for tests and the simulator. */
+  verify(): void {
+    this.arena.verify();
+    this.lru.verify();
+    let pages = 0;
+    let shadows = 0;
+    for (const mapping of this.#mappings) {
+      mapping.verify();
+      pages += mapping.nrpages;
+      shadows += mapping.shadowCount;
+    }
+    const listed = this.lru.active.pageCount + this.lru.inactive.pageCount;
+    assert(pages === listed, "every cached folio is on a list of reclaim");
+    assert(shadows === this.shadowCount, "shadows are counted");
+    assert(pages + this.arena.freeFrames <= this.arena.frameCount, "no frame is used twice");
+  }
+
+  #alloc(order: number, minOrder: number, spareFrames: number): Folio | null {
+    const { arena } = this;
+    const keepFrames = arena.reserveFrames + spareFrames;
+    const missing = (1 << order) + keepFrames - arena.freeFrames;
+    if (missing > 0) this.#shrink(missing);
+    for (let at = order; at >= minOrder; at--) {
+      if (arena.freeFrames - (1 << at) < keepFrames) continue;
+      const pfn = arena.alloc(at);
+      if (pfn !== -1) return new Folio(this, pfn, at, arena.bytes(pfn, at));
+    }
+    // Enough frames, but not in one run: go on until one has come together.
+    while (minOrder > 0 && this.#shrink(1 << minOrder) > 0) {
+      const pfn = arena.freeFrames - (1 << minOrder) < keepFrames ? -1 : arena.alloc(minOrder);
+      if (pfn !== -1) return new Folio(this, pfn, minOrder, arena.bytes(pfn, minOrder));
+    }
+    return null;
+  }
+
+  #shrink(wantedPages: number): number {
+    const freedPages = this.lru.shrink(wantedPages);
+    if (this.shadowCount > SHADOWS_PER_FRAME * this.arena.frameCount) this.#pruneShadows();
+    return freedPages;
+  }
+
+  async #allocSlow(order: number, signal: AbortSignal | undefined): Promise<Folio | Errno> {
+    let wasIdle = false;
+    for (;;) {
+      const folio = this.#alloc(order, order, 0);
+      if (folio !== null) return folio;
+      if (signal?.aborted) return -EINTR;
+      if (this.lockedCount === 0) {
+        // Nothing in flight. One turn for readers who have their data but did not run yet.
+        if (wasIdle) return -ENOMEM;
+        wasIdle = true;
+        await this.clock.turn();
+        continue;
+      }
+      wasIdle = false;
+      const stallCount = this.#stallCount;
+      this.#watchdog ??= this.clock.setTimer(MEMORY_WAIT_MS, () => {
+        this.#stallCount++;
+        this.memoryProgress();
+      });
+      try {
+        await this.#memoryWaiters.wait(signal);
+      } catch {
+        if (this.#memoryWaiters.length === 0) this.memoryProgress();
+        return -EINTR;
+      }
+      if (this.#stallCount !== stallCount) return -ENOMEM;
+    }
+  }
+
+  /** Erases shadows that are too old to tell anything, which is at least half of them. */
+  #pruneShadows(): void {
+    const { frameCount } = this.arena;
+    for (const mapping of this.#mappings) {
+      const { pages } = mapping;
+      for (let index = pages.find(0); index !== -1; index = pages.find(index + 1)) {
+        const entry = pages.load(index);
+        if (typeof entry === "number" && this.lru.isTooOld(entry, frameCount)) {
+          mapping.eraseShadow(index);
+        }
+      }
+    }
+  }
+}
