@@ -26,8 +26,9 @@ import { EBADF, FsError } from "../lib/errno.ts";
 import { isPromise, type MaybeAsync } from "../lib/maybe.ts";
 import type { Store } from "../store/store.ts";
 import { checkInteger } from "./arguments.ts";
+import { makeCache } from "./make-cache.ts";
 import { newBytes } from "./text.ts";
-import { makeCache, type VolumeStats } from "./volume.ts";
+import type { VolumeStats } from "./volume.ts";
 
 /** How a range is going to be read: the words of `posix_fadvise`. */
 export type Advice = "normal" | "random" | "sequential" | "willneed" | "dontneed" | "noreuse";

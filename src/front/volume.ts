@@ -10,15 +10,15 @@
 import { type BlockDevice, StoreBlockDevice } from "../block/block-device.ts";
 import { PartitionDevice } from "../block/partition-device.ts";
 import { type Partition, type PartitionTable, readPartitions } from "../block/partitions.ts";
-import { PageCache } from "../cache/page-cache.ts";
+import type { PageCache } from "../cache/page-cache.ts";
 import { type ExtMountOptions, mountExt, probeExt } from "../fs/ext/ext-fs.ts";
 import type { FileSystem, FileSystemUsage } from "../fs/vfs.ts";
 import { type Clock, realClock } from "../lib/clock.ts";
 import { FsError } from "../lib/errno.ts";
-import { MIB } from "../lib/units.ts";
 import type { Store } from "../store/store.ts";
+import { makeCache } from "./make-cache.ts";
 import { VolumeFs } from "./promises.ts";
-import { formatSize, parseSize } from "./size-text.ts";
+import { formatSize } from "./size-text.ts";
 
 /** How an image is to be opened. */
 export interface VolumeOptions {
@@ -37,10 +37,6 @@ export interface VolumeOptions {
   readonly clock?: Clock | undefined;
   readonly signal?: AbortSignal | undefined;
 }
-
-/** Smallest cache that the public calls make. */
-const CACHE_BYTES_MIN = 4 * MIB;
-const CACHE_BYTES_DEFAULT = 256 * MIB;
 
 /** What the store, the block layer and the cache did since the volume was opened. */
 export interface VolumeStats {
@@ -126,16 +122,6 @@ interface VolumeParts {
   readonly fileSystem: FileSystem;
   readonly partitionTable: PartitionTable;
   readonly partition: Partition | undefined;
-}
-
-/** A page cache of the size asked for. Throws `ERR_INVALID_ARG_VALUE` below 4 MiB. */
-export function makeCache(size: number | string | undefined, clock: Clock): PageCache {
-  const arenaBytes = size === undefined ? CACHE_BYTES_DEFAULT : parseSize(size, "options.cache");
-  if (arenaBytes < CACHE_BYTES_MIN) {
-    const detail = `the page cache needs at least ${formatSize(CACHE_BYTES_MIN)}, not ${formatSize(arenaBytes)}`;
-    throw new FsError("EINVAL", { syscall: "open", detail });
-  }
-  return new PageCache({ arenaBytes, clock });
 }
 
 /**
