@@ -1,0 +1,113 @@
+/**
+ * Inodes that were deleted, or being truncated, while they were in use when the volume was last written:
+ * "orphans", which no name leads to. A reader only reports them; a writer must finish their deletion.
+ *
+ *     list    s_last_orphan -> inode -> its i_dtime -> inode -> .. -> 0
+ *     file    each block: inode numbers, 0 for none | 0b10ca04 | checksum
+ *
+ * The file came later and is used instead of the list where the superblock names it; during recovery
+ * both may have entries. After fs/ext4/orphan.c of Linux.
+ */
+import { le32 } from "../../lib/bytes.ts";
+import { FsError } from "../../lib/errno.ts";
+import { orphanBlockChecksum } from "./checksum.ts";
+import type { ExtContext } from "./context.ts";
+import { COMPAT_ORPHAN_FILE, RO_COMPAT_ORPHAN_PRESENT } from "./features.ts";
+import type { ExtInode } from "./inode.ts";
+import { INODE } from "./layout.ts";
+import type { BlockVerifier } from "./metadata.ts";
+
+const ORPHAN_MAGIC = 0x0b10_ca04;
+const ORPHAN_TAIL_BYTES = 8;
+const INO_BYTES = 4;
+/** Read together on a miss: the file has 32 blocks or some more, and all are wanted. */
+const AHEAD_BLOCKS = 32;
+
+interface OrphanCheck {
+  readonly ino: number;
+  readonly hasChecksum: boolean;
+  readonly checksumSeed: number;
+}
+
+/** Throws `EUCLEAN` for a wrong magic number, `EBADMSG` for a wrong checksum. */
+const verifyOrphanBlock: BlockVerifier<OrphanCheck> = (data, blocknr, check) => {
+  const tailAt = data.length - ORPHAN_TAIL_BYTES;
+  const magic = le32(data, tailAt);
+  const where = `orphan file ${check.ino}: block ${blocknr}`;
+  if (magic !== ORPHAN_MAGIC) {
+    throw new FsError("EUCLEAN", { detail: `${where}: ob_magic is ${magic.toString(16)}` });
+  }
+  const isGood = le32(data, tailAt + 4) === orphanBlockChecksum(check.checksumSeed, blocknr, data);
+  if (check.hasChecksum && !isGood) {
+    throw new FsError("EBADMSG", { detail: `${where}: ob_checksum does not match` });
+  }
+};
+
+/**
+ * Numbers of all orphans: those of the list in its order, then those of the file.
+ *
+ * @throws {FsError} `EUCLEAN` for a number that is no inode of the image, an inode met twice, or a block of
+ *   the orphan file that is missing or no such block; `EBADMSG` for a wrong checksum
+ * @throws {BlockMiss} for a block that is not cached: let it pass
+ */
+export function readOrphans(ctx: ExtContext): readonly number[] {
+  const seen = new Set<number>();
+  walkList(ctx, seen);
+  if (ctx.sb.hasCompat(COMPAT_ORPHAN_FILE) && ctx.sb.hasRoCompat(RO_COMPAT_ORPHAN_PRESENT)) {
+    walkFile(ctx, seen);
+  }
+  return [...seen];
+}
+
+function add(ctx: ExtContext, seen: Set<number>, ino: number, where: string): void {
+  if (ino < ctx.sb.firstIno || ino > ctx.sb.inodeCount) {
+    throw new FsError("EUCLEAN", { detail: `${where} has inode ${ino}, which cannot be one` });
+  }
+  if (seen.has(ino)) throw new FsError("EUCLEAN", { detail: `${where} has inode ${ino} twice` });
+  seen.add(ino);
+}
+
+function walkList(ctx: ExtContext, seen: Set<number>): void {
+  let ino = ctx.sb.lastOrphan;
+  while (ino !== 0) {
+    add(ctx, seen, ino, "the orphan list");
+    ino = le32(ctx.inode(ino).raw, INODE.i_dtime);
+  }
+}
+
+function walkFile(ctx: ExtContext, seen: Set<number>): void {
+  const file = ctx.inode(ctx.sb.orphanFileIno);
+  const { blockBytes } = ctx.sb;
+  const blockCount = Math.floor(file.size / blockBytes);
+  if (blockCount > ctx.sb.blockCount) {
+    throw new FsError("EUCLEAN", { detail: `orphan file ${file.ino}: i_size is ${file.size}` });
+  }
+  for (let fileBlock = 0; fileBlock < blockCount; fileBlock++) {
+    const data = orphanBlock(ctx, file, fileBlock, blockCount);
+    const where = `orphan file ${file.ino}: file block ${fileBlock}`;
+    for (let at = 0; at + INO_BYTES <= blockBytes - ORPHAN_TAIL_BYTES; at += INO_BYTES) {
+      const ino = le32(data, at);
+      if (ino !== 0) add(ctx, seen, ino, where);
+    }
+  }
+}
+
+function orphanBlock(
+  ctx: ExtContext,
+  file: ExtInode,
+  fileBlock: number,
+  blockCount: number,
+): Uint8Array {
+  const run = ctx.mapBlocks(file, fileBlock, Math.min(blockCount - fileBlock, AHEAD_BLOCKS));
+  if (run.physical === 0 || run.isUnwritten) {
+    throw new FsError("EUCLEAN", {
+      detail: `orphan file ${file.ino}: file block ${fileBlock} is missing`,
+    });
+  }
+  const check: OrphanCheck = {
+    ino: file.ino,
+    hasChecksum: ctx.hasMetadataCsum,
+    checksumSeed: file.checksumSeed,
+  };
+  return ctx.metadata.verified(run.physical, verifyOrphanBlock, check, run.count);
+}
