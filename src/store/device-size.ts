@@ -13,8 +13,8 @@ const DOUBLINGS_MAX = 43;
 /** Major and minor number of a device, from `st_rdev` as the C library of Linux packs it. */
 export function splitRdev(rdev: bigint): { readonly major: bigint; readonly minor: bigint } {
   return {
-    major: ((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & ~0xfffn),
-    minor: (rdev & 0xffn) | ((rdev >> 12n) & ~0xffn),
+    major: ((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & 0xffff_f000n),
+    minor: (rdev & 0xffn) | ((rdev >> 12n) & 0xffff_ff00n),
   };
 }
 
