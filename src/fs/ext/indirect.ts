@@ -100,6 +100,13 @@ export function mapIndirect(
   });
 }
 
+/** Number of pointers from `slot` on that are 0. */
+function zeroPointers(array: Uint8Array, slot: number, slotEnd: number): number {
+  let end = slot;
+  while (end < slotEnd && le32(array, end * POINTER_BYTES) === 0) end++;
+  return end - slot;
+}
+
 /** The run at block `offset` of the tree of `level`, counted from the first block that it maps. */
 function mapThrough(
   ctx: ExtContext,
@@ -109,19 +116,21 @@ function mapThrough(
   maxCount: number,
 ): MappedRun {
   const perBlock = ctx.sb.blockBytes / POINTER_BYTES;
+  const hole = (blockCount: number): MappedRun => {
+    const count = Math.min(blockCount, maxCount);
+    return { physical: 0, count, isUnwritten: false, isBoundary: false };
+  };
   let pointer = pointerAt(ctx, inode, inode.iBlock, DIRECT_BLOCKS + level - 1);
   let span = perBlock ** level;
   let rest = offset;
+  if (pointer === 0) return hole(span - rest);
   for (;;) {
-    if (pointer === 0) {
-      const count = Math.min(span - rest, maxCount);
-      return { physical: 0, count, isUnwritten: false, isBoundary: false };
-    }
     const array = ctx.metadata.block(pointer);
     span /= perBlock;
     const slot = Math.floor(rest / span);
     if (span === 1) return runInArray(ctx, inode, array, slot, perBlock, maxCount);
     pointer = pointerAt(ctx, inode, array, slot);
     rest %= span;
+    if (pointer === 0) return hole(zeroPointers(array, slot, perBlock) * span - rest);
   }
 }
