@@ -204,14 +204,16 @@ export function messageOf(code: ErrnoCode): string {
 
 /** True for `FsError` and for any error with one of its codes, as another copy of quire throws it. */
 export function hasErrnoCode(thrown: unknown): thrown is Error & { readonly code: ErrnoCode } {
-  return thrown instanceof Error && "code" in thrown && String(thrown.code) in TABLE;
+  return thrown instanceof Error && "code" in thrown && Object.hasOwn(TABLE, String(thrown.code));
 }
 
 /**
  * The negative errno for something thrown by a store, a file system's hook, or an aborted signal:
- * the error's own number, `-EINTR` for an abort, `-EIO` for whatever else (rule JS-8).
+ * the error's own number, `-EINTR` for an abort, `-EIO` for whatever else (rule JS-8). A reason that is
+ * no `AbortError` is known for an abort only by its `signal`.
  */
-export function errnoOf(thrown: unknown): Errno {
+export function errnoOf(thrown: unknown, signal?: AbortSignal): Errno {
+  if (signal?.aborted && thrown === signal.reason) return -EINTR;
   if (hasErrnoCode(thrown)) return -TABLE[thrown.code][0];
   if (thrown instanceof Error && thrown.name === "AbortError") return -EINTR;
   return -EIO;
