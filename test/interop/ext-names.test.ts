@@ -1,11 +1,25 @@
 /**
  * Names against the kernel and e2fsprogs: directories of every size and kind, as they were made by them.
  */
-import { linkSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  copyFileSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { ExtFileSystem } from "../../src/fs/ext/ext-fs.ts";
 import type { ExtInode } from "../../src/fs/ext/inode.ts";
+import { readOrphans } from "../../src/fs/ext/orphan.ts";
+import { inlineDataOf } from "../../src/fs/ext/xattr.ts";
 import {
   entriesOf,
   inodeAt,
@@ -14,7 +28,7 @@ import {
   runDebugfs,
   withKernelMount,
 } from "../support/ext-image.ts";
-import { requireRoot, requireTool, scratchDirectory } from "../support/tools.ts";
+import { requireRoot, requireTool, runTool, scratchDirectory } from "../support/tools.ts";
 
 const hasTools = ["mke2fs", "debugfs", "mount", "umount"].every(requireTool);
 const mayRun = hasTools && requireRoot("mounting an image");
@@ -169,4 +183,200 @@ describe.skipIf(!mayRun)("a directory filled by the kernel", () => {
     expect(opened.fs.warnings).toEqual([]);
     await opened.close();
   });
+});
+
+describe.skipIf(!mayRun)("inline data", () => {
+  test("directories of 0 to 12 names, in the inode and just out of it", async () => {
+    const image = makeExtImage(join(scratch, "inline.img"), "16M", [
+      ...["-t", "ext4", "-O", "inline_data"],
+    ]);
+    const expected = withKernelMount(image, (root) =>
+      Array.from({ length: 13 }, (_, count) => {
+        const directory = join(root, `d${count}`);
+        mkdirSync(directory);
+        for (let at = 0; at < count; at++) writeFileSync(join(directory, `n${10 + at}`), "");
+        if (count > 2) rmSync(join(directory, "n11"));
+        return kernelNames(directory);
+      }),
+    );
+    const { fs, close } = await openExtImage(image);
+    for (const [count, names] of expected.entries()) {
+      const dir = await inodeAt(fs, `d${count}`);
+      expect(dir.isInline, `${count} names`).toBe(count < 10);
+      await checkDirectory(fs, dir, names, [Buffer.from("n11").fill("x")]);
+      expect(await fs.lookup(dir, Buffer.from(".."))).toBe(fs.rootIno);
+    }
+    await close();
+  });
+
+  test("files of every length around the limits of inode and attribute", async () => {
+    const image = makeExtImage(join(scratch, "inline-files.img"), "16M", [
+      ...["-t", "ext4", "-O", "inline_data", "-I", "256"],
+    ]);
+    const contentOf = (length: number): Buffer =>
+      Buffer.from(Array.from({ length }, (_, at) => (at * 7) & 0xff));
+    withKernelMount(image, (root) => {
+      for (let length = 0; length <= 130; length++) {
+        writeFileSync(join(root, `f${length}`), contentOf(length));
+      }
+    });
+    const { fs, close } = await openExtImage(image);
+    let inlineCount = 0;
+    for (let length = 0; length <= 130; length++) {
+      const inode = await inodeAt(fs, `f${length}`);
+      if (!inode.isInline) continue;
+      inlineCount++;
+      const data = await fs.core.metadata.run(() => inlineDataOf(fs.core, inode));
+      expect(Buffer.from(data)).toEqual(contentOf(length));
+    }
+    expect(inlineCount).toBeGreaterThanOrEqual(128);
+    await close();
+  });
+});
+
+describe.skipIf(!mayRun)("symlinks", () => {
+  for (const features of ["^metadata_csum", "ea_inode", "inline_data", "inline_data,ea_inode"]) {
+    test(`of every length keep their target, with ${features}`, async () => {
+      const image = makeExtImage(join(scratch, "links.img"), "32M", [
+        ...["-t", "ext4", "-b", "4096", "-O", features],
+      ]);
+      const lengths = [1, 2, 58, 59, 60, 61, 100, 127, 128, 129, 200, 255, 1000, 4095];
+      withKernelMount(image, (root) => {
+        for (const length of lengths) {
+          symlinkSync("t".repeat(length), join(root, `l${length}`));
+          symlinkSync("t".repeat(length), join(root, `a${length}`));
+          const args = ["-h", "-n", "trusted.x", "-v", "0x".padEnd(600, "41"), `a${length}`];
+          runTool("setfattr", args, { cwd: root });
+        }
+      });
+      const { fs, close } = await openExtImage(image);
+      for (const length of lengths) {
+        for (const letter of ["l", "a"]) {
+          const target = await fs.readlink(await inodeAt(fs, `${letter}${length}`));
+          expect(Buffer.from(target).toString()).toBe("t".repeat(length));
+        }
+      }
+      await close();
+    });
+  }
+});
+
+describe.skipIf(!mayRun)("a directory that ignores case", () => {
+  /** Names of many scripts, with spellings that must lead to the same file. */
+  const NAMES: readonly (readonly [stored: string, ...others: string[]])[] = [
+    ["Grüße", "GRÜSSE", "grüße", "gru\u0308sse"],
+    ["ABC", "abc", "aBc"],
+    ["Café", "CAFE\u0301", "cafe\u0301"],
+    ["ΣΊΣΥΦΟΣ", "σίσυφος", "σίσυφοσ"],
+    ["ﬁle", "FILE", "file"],
+    ["İstanbul", "i\u0307stanbul"],
+    ["soft\u00adhyphen", "SoftHyphen"],
+    ["Ა", "ა"],
+    ["ꭰ", "Ꭰ"],
+    ["가", "\u1100\u1161"],
+  ];
+
+  for (const [size, blockBytes] of [
+    [0, 4096],
+    [2000, 1024],
+  ] as const) {
+    test(`finds any spelling, beside ${size} more names`, async () => {
+      const image = makeExtImage(join(scratch, "fold.img"), "32M", [
+        ...["-t", "ext4", "-b", `${blockBytes}`, "-N", "4000"],
+        ...["-O", "casefold", "-E", "encoding=utf8"],
+      ]);
+      const fill = Array.from({ length: size }, (_, at) => `Mixed Case NAME é${at}`);
+      const stored = [...NAMES.map(([name]) => name), ...fill];
+      // This kernel may lack Unicode: debugfs makes the flag, e2fsck the index over folded names.
+      runDebugfs(image, ["mkdir d", "set_inode_field d flags 0x40080000"]);
+      const source = join(scratch, "empty");
+      writeFileSync(source, "x");
+      runDebugfs(image, ["cd d", ...stored.map((name) => `write ${source} "${name}"`)]);
+      runTool("e2fsck", ["-f", "-y", "-D", image], { okCodes: [1] });
+      const { fs, close } = await openExtImage(image);
+      const dir = await inodeAt(fs, "d");
+      expect(dir.isCasefolded).toBe(true);
+      expect(dir.isHashedDir).toBe(size > 0);
+      const names = await ourNames(fs, dir);
+      for (const [name, ...others] of NAMES) {
+        const ino = names.get(Buffer.from(name).toString("hex"));
+        expect(ino, name).toBeGreaterThan(0);
+        for (const other of [name, ...others]) {
+          expect(await fs.lookup(dir, Buffer.from(other)), other).toBe(ino);
+        }
+      }
+      for (const name of fill) {
+        const ino = names.get(Buffer.from(name).toString("hex"));
+        expect(await fs.lookup(dir, Buffer.from(name.toUpperCase()))).toBe(ino);
+      }
+      expect(await fs.lookup(dir, Buffer.from("absent"))).toBe(0);
+      expect(await fs.lookup(dir, Buffer.from([0xff, 0x41]))).toBe(0);
+      // The root has no such flag.
+      expect(await fs.lookup(await fs.inode(fs.rootIno), Buffer.from("D"))).toBe(0);
+      expect(fs.warnings).toEqual([]);
+      await close();
+    });
+  }
+
+  test("refuses names that are not UTF-8 on a strict volume", async () => {
+    const image = makeExtImage(join(scratch, "strict.img"), "8M", [
+      ...["-t", "ext4", "-O", "casefold", "-E", "encoding=utf8,encoding_flags=strict"],
+    ]);
+    runDebugfs(image, ["mkdir d", "set_inode_field d flags 0x40080000"]);
+    const { fs, close } = await openExtImage(image);
+    const dir = await inodeAt(fs, "d");
+    const looking = async () => fs.lookup(dir, Buffer.from([0xff]));
+    await expect(looking()).rejects.toMatchObject({ code: "EINVAL" });
+    expect(await fs.lookup(dir, Buffer.from("é"))).toBe(0);
+    await close();
+  });
+});
+
+describe.skipIf(!mayRun)("orphans", () => {
+  for (const features of ["orphan_file", "^orphan_file"]) {
+    test(`are found in a volume that was not unmounted, with ${features}`, async () => {
+      const image = makeExtImage(join(scratch, "orphans.img"), "32M", [
+        ...["-t", "ext4", "-O", features],
+      ]);
+      const copy = join(scratch, "orphans-copy.img");
+      const inos = withKernelMount(image, (root) => {
+        const files = Array.from({ length: 40 }, (_, at) => {
+          const path = join(root, `f${at}`);
+          const file = openSync(path, "w");
+          writeSync(file, "x".repeat(100));
+          return { path, file, ino: statSync(path).ino };
+        });
+        for (const { path } of files) rmSync(path);
+        runTool("sync", ["-f", root]);
+        copyFileSync(image, copy);
+        for (const { file } of files) closeSync(file);
+        return files.map(({ ino }) => ino);
+      });
+      const { fs, close } = await openExtImage(copy);
+      const orphans = await fs.core.metadata.run(() => readOrphans(fs.core));
+      expect([...orphans].sort((a, b) => a - b)).toEqual(inos.sort((a, b) => a - b));
+      await close();
+      const clean = await openExtImage(image);
+      expect(await clean.fs.core.metadata.run(() => readOrphans(clean.fs.core))).toEqual([]);
+      await clean.close();
+    });
+  }
+});
+
+test.skipIf(!mayRun)("a directory that lies in one piece costs one read", async () => {
+  const source = join(scratch, "tree");
+  mkdirSync(join(source, "d"), { recursive: true });
+  for (let at = 0; at < 2000; at++) writeFileSync(join(source, "d", `name of file ${at}`), "");
+  const image = makeExtImage(join(scratch, "reads.img"), "64M", [
+    ...["-t", "ext4", "-b", "4096", "-d", source],
+  ]);
+  const { fs, store, close } = await openExtImage(image);
+  const dir = await inodeAt(fs, "d");
+  const [run] = await fs.extents(dir);
+  const before = store.reads;
+  expect(await entriesOf(fs, dir)).toHaveLength(2002);
+  expect(dir.size / dir.blockBytes).toBeGreaterThan(10);
+  expect(run?.lengthBytes).toBe(dir.size);
+  expect(store.reads - before).toBe(1);
+  await close();
 });
