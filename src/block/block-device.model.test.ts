@@ -1,9 +1,10 @@
 /**
- * A device against an array of bytes: random bios, ends in a random order, power cuts at random moments.
+ * A device against an array of bytes: random bios, ends in a random order, power cuts at random
+ * moments.
  *
  * The model knows two things of each block: which values a read may give now, and which values
- * may be found after a power cut. A bio whose block is in use is not submitted, as the page cache would
- * not: two bios over one block at once have no order.
+ * may be found after a power cut. A bio whose block is in use is not submitted, as the page cache
+ * would not: two bios over one block at once have no order.
  */
 import fc from "fast-check";
 import { expect, test } from "vitest";

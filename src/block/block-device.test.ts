@@ -1,6 +1,6 @@
 /**
- * Order of the tests: what a device does with what it is given, then when (JS-3), then what if it fails
- * (JS-8), flushes, and at the end a device against an array of bytes.
+ * Order of the tests: what a device does with what it is given, then when (JS-3), then what if it
+ * fails (JS-8), flushes, and at the end a device against an array of bytes.
  */
 import { describe, expect, test } from "vitest";
 import { GatedStore } from "../../test/support/gated-store.ts";

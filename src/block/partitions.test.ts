@@ -1,6 +1,6 @@
 /**
- * Partition tables: first those that `sfdisk` and `sgdisk` write, which say themselves what is in them,
- * then damage done to them by hand, then noise.
+ * Partition tables: first those that `sfdisk` and `sgdisk` write, which say themselves what is in
+ * them, then damage done to them by hand, then noise.
  */
 import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

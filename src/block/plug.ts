@@ -16,7 +16,7 @@ export interface PlugTarget {
   queueBio(bio: Bio): void;
 }
 
-/** Bios that a plug holds at most; the next one flushes it (`BLK_MAX_REQUEST_COUNT`). */
+/** Bios that a plug holds at most; the next one flushes it. */
 export const PLUG_MAX_BIOS = 256;
 
 /** See the head of the file (`struct blk_plug`). */

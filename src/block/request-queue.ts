@@ -54,7 +54,7 @@ export class RequestQueue {
     return 0;
   }
 
-  /** Takes out the next request to dispatch, or `undefined` (`elv_dispatch_sort`). */
+  /** Takes out the next request to dispatch, or `undefined` (`blk_mq_do_dispatch_sched`). */
   take(): BlockRequest | undefined {
     if (this.#sweep.length === 0) {
       this.#sweep = this.#waiting;
