@@ -5,7 +5,10 @@
  *     extents, inline data       iomap over `iomap-ops.ts`
  */
 import type { AddressSpace, AddressSpaceOperations } from "../../cache/address-space.ts";
+import type { Folio } from "../../cache/folio.ts";
 import type { PageCache } from "../../cache/page-cache.ts";
+import type { Errno } from "../../lib/errno.ts";
+import { isPromise, type MaybeAsync } from "../../lib/maybe.ts";
 import { PAGE_BYTES } from "../../lib/units.ts";
 import {
   blockInvalidateFolio,
@@ -24,6 +27,7 @@ import type { ExtCore } from "./core.ts";
 import { extGetBlock } from "./get-block.ts";
 import type { ExtInode } from "./inode.ts";
 import { extIomapOps } from "./iomap-ops.ts";
+import { inlineDataOf } from "./xattr.ts";
 
 function blockMapOperations(core: ExtCore): AddressSpaceOperations {
   const getBlock = extGetBlock(core);
@@ -46,6 +50,32 @@ function iomapOperations(ops: IomapOps<ExtInode>): AddressSpaceOperations {
   };
 }
 
+/** Fills `folio` from the inline data of a file that is longer than that. */
+function fillShort(folio: Folio, data: Uint8Array): Errno {
+  const from = Math.min(folio.posBytes, data.length);
+  const part = data.subarray(from, Math.min(from + folio.sizeBytes, data.length));
+  folio.bytes.fill(0);
+  folio.bytes.set(part);
+  folio.endRead(true);
+  return 0;
+}
+
+/** As `iomapOperations`; but a file that is longer than its inline data is nothing that iomap knows. */
+function inlineOperations(core: ExtCore, ops: IomapOps<ExtInode>): AddressSpaceOperations {
+  const read = (folio: Folio, inode: ExtInode, data: Uint8Array): MaybeAsync<Errno> =>
+    inode.size > data.length ? fillShort(folio, data) : iomapReadFolio(folio, ops);
+  return {
+    ...iomapOperations(ops),
+    readFolio: (_file, folio) => {
+      const inode = folio.mapping!.host as ExtInode;
+      const data = core.metadata.run(() => inlineDataOf(core, inode));
+      return isPromise(data)
+        ? data.then((bytes) => read(folio, inode, bytes))
+        : read(folio, inode, data);
+    },
+  };
+}
+
 /** Makes and keeps the page caches of the files of one file system. */
 export class FileMappings {
   /** For reads, reports and seeks; the same for all files. */
@@ -53,6 +83,7 @@ export class FileMappings {
   readonly #core: ExtCore;
   readonly #cache: PageCache;
   readonly #forExtents: AddressSpaceOperations;
+  readonly #forInline: AddressSpaceOperations;
   readonly #forBlockMap: AddressSpaceOperations;
 
   constructor(core: ExtCore, cache: PageCache) {
@@ -60,20 +91,25 @@ export class FileMappings {
     this.#cache = cache;
     this.iomapOps = extIomapOps(core);
     this.#forExtents = iomapOperations(this.iomapOps);
+    this.#forInline = inlineOperations(core, this.iomapOps);
     this.#forBlockMap = blockMapOperations(core);
   }
 
   /** The page cache of `inode`, made on the first call. Reads nothing. */
   of(inode: ExtInode): AddressSpace {
     if (inode.mapping !== undefined) return inode.mapping;
-    const isIomap = inode.hasExtents || inode.isInline;
     const { bdev, sb } = this.#core;
-    inode.mapping = this.#cache.openMapping(inode, isIomap ? this.#forExtents : this.#forBlockMap, {
+    inode.mapping = this.#cache.openMapping(inode, this.#operationsOf(inode), {
       minOrder: Math.max(0, Math.log2(sb.blockBytes / PAGE_BYTES)),
       ioPages: bdev.ioPages,
       stableWrites: bdev.stableWrites,
     });
     return inode.mapping;
+  }
+
+  #operationsOf(inode: ExtInode): AddressSpaceOperations {
+    if (inode.isInline) return this.#forInline;
+    return inode.hasExtents ? this.#forExtents : this.#forBlockMap;
   }
 
   /** Drops the page caches of all files. Waits for reads in flight; nobody may read any more. */

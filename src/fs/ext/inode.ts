@@ -191,6 +191,9 @@ export class ExtInode implements VfsInode {
     const rdev =
       this.type === "character" || this.type === "block" ? decodeDevice(this.iBlock) : NO_DEVICE;
     const hidden = this.type === "file" ? PROJINHERIT_FL : 0;
+    // As Linux does, so that tools do not take an inline file for one that is all hole.
+    const inlineSectors =
+      this.isInline && this.type === "file" ? Math.ceil(this.size / SECTOR_BYTES) : 0;
     return {
       ino: this.ino,
       generation: this.generation,
@@ -201,7 +204,7 @@ export class ExtInode implements VfsInode {
       rdevMajor: rdev.major,
       rdevMinor: rdev.minor,
       sizeBytes: this.size,
-      sectorCount: this.sectorCount,
+      sectorCount: this.sectorCount + inlineSectors,
       blockBytes: this.blockBytes,
       atime: this.#time(INODE.i_atime, INODE.i_atime_extra),
       mtime: this.#time(INODE.i_mtime, INODE.i_mtime_extra),
@@ -278,6 +281,9 @@ export function readInode(ino: number, stored: Uint8Array, sb: Superblock): ExtI
   const inode = new ExtInode(ino, stored.slice(), sb);
   if (inode.isCasefolded && !sb.hasIncompat(INCOMPAT_CASEFOLD)) {
     throw damaged(ino, "i_flags has casefold, which the superblock does not");
+  }
+  if (inode.isInline && inode.hasExtents) {
+    throw damaged(ino, "i_flags has both inline data and extents");
   }
   return inode;
 }

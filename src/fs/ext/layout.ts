@@ -200,8 +200,8 @@ export const EA_INODE_FL = 0x0020_0000;
 export const INLINE_DATA_FL = 0x1000_0000;
 export const PROJINHERIT_FL = 0x2000_0000;
 export const CASEFOLD_FL = 0x4000_0000;
-/** The flags that FS_IOC_GETFLAGS shows (`EXT4_FL_USER_VISIBLE`). */
-export const FLAGS_USER_VISIBLE = 0x604b_dfff;
+/** The flags that FS_IOC_GETFLAGS shows on Linux (`EXT4_FL_USER_VISIBLE`); e2fsprogs knows fewer. */
+export const FLAGS_USER_VISIBLE = 0x725b_dfff;
 
 /** Extent header and entries (`struct ext4_extent_header`, `_idx`, `ext4_extent`), 12 bytes each. */
 export const EH = {

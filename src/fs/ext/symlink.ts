@@ -49,7 +49,12 @@ function storedTarget(ctx: ExtContext, inode: ExtInode): Uint8Array {
     if (size >= I_BLOCK_BYTES) throw damaged(inode, `i_size is ${size}, too long for i_block`);
     return inode.iBlock.slice(0, size);
   }
-  if (inode.isInline) return inlineDataOf(ctx, inode);
+  if (inode.isInline) {
+    const target = inlineDataOf(ctx, inode);
+    if (target.length < size)
+      throw damaged(inode, `i_size is ${size}, ${target.length} are inline`);
+    return target;
+  }
   if (size >= ctx.sb.blockBytes) throw damaged(inode, `i_size is ${size}, too long for one block`);
   return firstBlock(ctx, inode).slice(0, size);
 }
