@@ -41,7 +41,8 @@ export function invalidArgValue(name: string, value: unknown, reason: string): T
 
 /** `ERR_OUT_OF_RANGE`; `range` reads ">= 0". */
 export function outOfRange(name: string, range: string, value: unknown): RangeError {
-  const text = `The value of "${name}" is out of range. It must be ${range}. Received ${grouped(value)}`;
+  const rule = `The value of "${name}" is out of range. It must be ${range}.`;
+  const text = `${rule} Received ${grouped(value)}`;
   return coded(new RangeError(text), "ERR_OUT_OF_RANGE");
 }
 
@@ -92,7 +93,9 @@ function inspected(value: unknown): string {
 
 const encoder = new TextEncoder();
 
-/** The bytes of a path, checked as Node checks it: a string, bytes or a `file:` URL, without NUL. */
+/**
+ * The bytes of a path, checked as Node checks it: a string, bytes or a `file:` URL, without NUL.
+ */
 export function pathBytes(path: unknown, name = "path"): Uint8Array {
   const given = path instanceof URL ? pathOfUrl(path) : path;
   if (typeof given !== "string" && !(given instanceof Uint8Array)) {
@@ -124,7 +127,9 @@ function pathOfUrl(url: URL): string {
   return decodeURIComponent(url.pathname);
 }
 
-/** Throws `ERR_INVALID_ARG_TYPE` or `ERR_OUT_OF_RANGE` unless `value` is an integer from `min` on. */
+/**
+ * Throws `ERR_INVALID_ARG_TYPE` or `ERR_OUT_OF_RANGE` unless `value` is an integer from `min` on.
+ */
 export function checkInteger(value: unknown, name: string, min = 0): number {
   if (typeof value !== "number") throw invalidArgType(name, "of type number", value);
   if (!Number.isInteger(value)) throw outOfRange(name, "an integer", value);

@@ -1,8 +1,8 @@
 /**
  * `cached(store)`: any store behind the page cache, as one file without a file system.
  *
- * For code that reads a large object by ranges: reads are answered from a cache with a bound in bytes,
- * neighbouring misses become one large request, and a sequential reader is read ahead of.
+ * For code that reads a large object by ranges: reads are answered from a cache with a bound in
+ * bytes, neighbouring misses become one large request, and a sequential reader is read ahead of.
  *
  *     const file = await cached(store, { cache: "64MiB" });
  *     const bytes = await file.read(offset, length, { signal });
@@ -83,7 +83,10 @@ export class CachedFile {
     return got === into.length ? into : into.subarray(0, got);
   }
 
-  /** Fills `into` from `offsetBytes` on; returns how many bytes there were, a promise only on a miss. */
+  /**
+   * Fills `into` from `offsetBytes` on; returns how many bytes there were, a promise only on a
+   * miss.
+   */
   readInto(
     offsetBytes: number | bigint,
     into: Uint8Array,
@@ -110,7 +113,10 @@ export class CachedFile {
     return got;
   }
 
-  /** Tells how the range will be read, as `posix_fadvise`: it changes the readahead, or drops the range. */
+  /**
+   * Tells how the range will be read, as `posix_fadvise`: it changes the readahead, or drops the
+   * range.
+   */
   async advise(advice: Advice, offsetBytes = 0, lengthBytes = 0): Promise<void> {
     this.#checkOpen();
     const result = await fadvise(this.#file, offsetBytes, lengthBytes, ADVICE[advice]);

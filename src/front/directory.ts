@@ -2,8 +2,8 @@
  * Listing directories for `readdir` and `opendir`: flat or recursive, as names or as entries.
  *
  * A recursive listing names each entry by its path below the directory asked for, and never follows
- * symlinks. The walk carries the directories above it, so a directory that contains itself ends it with
- * `EUCLEAN` instead of going on for ever.
+ * symlinks. The walk carries the directories above it, so a directory that contains itself ends it
+ * with `EUCLEAN` instead of going on for ever.
  */
 import type { DirectoryEntry, FileSystem, FileType, VfsInode } from "../fs/vfs.ts";
 import { FsError } from "../lib/errno.ts";
@@ -113,7 +113,7 @@ async function below(
 ): Promise<Level> {
   for (let above: Level | undefined = level; above !== undefined; above = above.above) {
     if (above.inode.ino !== entry.ino) continue;
-    const detail = `directory ${level.inode.ino} contains directory ${entry.ino}, which contains it`;
+    const detail = `directory ${level.inode.ino} contains ${entry.ino}, which contains it`;
     throw new FsError("EUCLEAN", { detail });
   }
   if (level.depth >= DEPTH_MAX) throw new FsError("ENAMETOOLONG");

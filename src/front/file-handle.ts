@@ -1,9 +1,10 @@
 /**
  * An open file of a volume, with the members of Node's `FileHandle`.
  *
- * A read that the page cache can answer is done before the promise is made; `readSync` says `EAGAIN`
- * instead of waiting, for callers that cannot wait. Offsets may be `number` or `bigint`; what is not an
- * exact file position throws. The handle keeps a position for reads that give none, as Node does.
+ * A read that the page cache can answer is done before the promise is made; `readSync` says
+ * `EAGAIN` instead of waiting, for callers that cannot wait. Offsets may be `number` or `bigint`;
+ * what is not an exact file position throws. The handle keeps a position for reads that give none,
+ * as Node does.
  */
 import type { CacheFile } from "../cache/cache-file.ts";
 import { filemapRead, IOCB_NOIO, type Kiocb } from "../cache/filemap.ts";
@@ -28,7 +29,10 @@ import {
 import { BigIntStats, Stats } from "./stats.ts";
 import { decode, type Encoding, newBytes, optionsOf } from "./text.ts";
 
-/** What the `*Sync` calls return when the answer is not cached: try again later, or await the other form. */
+/**
+ * What the `*Sync` calls return when the answer is not cached: try again later, or await the other
+ * form.
+ */
 export const EAGAIN: -11 = -11;
 
 /** Where to put what is read; the options form of `FileHandle.read`. */
@@ -88,8 +92,9 @@ export class FileHandle {
   }
 
   /**
-   * Reads into `buffer`, at the position given or where the last read ended. `bytesRead` is 0 at the end
-   * of the file. All of Node's forms: `(buffer, offset, length, position)`, `(buffer, options)`, `(options)`.
+   * Reads into `buffer`, at the position given or where the last read ended. `bytesRead` is 0 at
+   * the end of the file. All of Node's forms: `(buffer, offset, length, position)`, `(buffer,
+   * options)`, `(options)`.
    */
   async read<B extends ArrayBufferView = Uint8Array>(
     bufferOrOptions?: B | (ReadOptions & { buffer?: B }) | null,
@@ -105,8 +110,8 @@ export class FileHandle {
   }
 
   /**
-   * Reads what is cached, now: bytes read, 0 at the end of the file, or `EAGAIN` (-11) when a page of the
-   * range would have to be fetched. Starts no request and makes no promise (`IOCB_NOIO`).
+   * Reads what is cached, now: bytes read, 0 at the end of the file, or `EAGAIN` (-11) when a page
+   * of the range would have to be fetched. Starts no request and makes no promise (`IOCB_NOIO`).
    */
   readSync(
     buffer: Uint8Array,

@@ -1,7 +1,8 @@
 /**
  * Flags of `open`, as letters or as Linux's numbers, on every platform alike.
  *
- * After `stringToFlags` of Node's `fs` in behaviour; the numbers are those of `asm-generic/fcntl.h`.
+ * After `stringToFlags` of Node's `fs` in behaviour; the numbers are those of
+ * `asm-generic/fcntl.h`.
  */
 import { invalidArgValue } from "./arguments.ts";
 
@@ -45,7 +46,10 @@ const LETTERS = new Map<string, number>([
   ["sa+", O_APPEND | O_CREAT | O_RDWR | O_SYNC],
 ]);
 
-/** The number for `flags`; none is `r`. Throws `ERR_INVALID_ARG_VALUE` for letters that mean nothing. */
+/**
+ * The number for `flags`; none is `r`. Throws `ERR_INVALID_ARG_VALUE` for letters that mean
+ * nothing.
+ */
 export function openFlags(flags: string | number | null | undefined): number {
   if (flags === undefined || flags === null) return O_RDONLY;
   if (typeof flags === "number" && Number.isInteger(flags) && flags >= 0) return flags;

@@ -14,12 +14,17 @@ import { openVolume, type Volume, type VolumeOptions } from "./volume.ts";
 /** What an image may be given as. */
 export type ImageSpec = string | URL | Uint8Array | Store;
 
-/** The options of `openVolume`, with the external journal as anything that an image may be given as. */
+/**
+ * The options of `openVolume`, with the external journal as anything that an image may be given as.
+ */
 export interface OpenImageOptions extends Omit<VolumeOptions, "journal"> {
   readonly journal?: ImageSpec | undefined;
 }
 
-/** The store behind `spec`, opened read-only. Throws what opening the file throws: `ENOENT`, `EACCES`. */
+/**
+ * The store behind `spec`, opened read-only. Throws what opening the file throws: `ENOENT`,
+ * `EACCES`.
+ */
 export async function storeOf(spec: ImageSpec): Promise<Store> {
   if (spec instanceof Uint8Array) return new MemoryStore(spec, { name: "memory", canWrite: false });
   if (spec instanceof URL) return openFileStore(fileURLToPath(spec));
@@ -33,8 +38,9 @@ export async function storeOf(spec: ImageSpec): Promise<Store> {
 /**
  * Opens the ext2/3/4 file system in `spec` for reading; the image is never written.
  *
- * @throws {FsError} `ENOENT`/`EACCES` for the file, `EINVAL` where there is no such file system or the
- *   partition is not clear, `EUCLEAN`/`EBADMSG` for a damaged image, `EOPNOTSUPP` for unknown features
+ * @throws {FsError} `ENOENT`/`EACCES` for the file, `EINVAL` where there is no such file system or
+ *   the partition is not clear, `EUCLEAN`/`EBADMSG` for a damaged image, `EOPNOTSUPP` for unknown
+ *   features
  */
 export async function openImage(spec: ImageSpec, options: OpenImageOptions = {}): Promise<Volume> {
   const { journal, ...rest } = options;

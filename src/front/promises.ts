@@ -2,12 +2,12 @@
  * `volume.fs`: a mounted file system in the shape of Node's `fs.promises`.
  *
  * Calls, options, results and errors are Node's, to the letter where a letter can be seen: `code`,
- * `errno`, `syscall`, `path` and message. Paths are taken from the root of the volume, and every call
- * that may reach the store takes a `signal`, which ends the waiting of that caller alone. The `*Sync`
- * forms never wait: they give the answer if it is cached and `EAGAIN` (-11) if it is not.
+ * `errno`, `syscall`, `path` and message. Paths are taken from the root of the volume, and every
+ * call that may reach the store takes a `signal`, which ends the waiting of that caller alone. The
+ * `*Sync` forms never wait: they give the answer if it is cached and `EAGAIN` (-11) if it is not.
  *
- * The volume is opened read-only: the calls that change something are in `ReadOnlyCalls`, and fail as on
- * a read-only mount.
+ * The volume is opened read-only: the calls that change something are in `ReadOnlyCalls`, and fail
+ * as on a read-only mount.
  */
 
 import { PathWalker, type WalkResult } from "../fs/namei.ts";
@@ -72,7 +72,9 @@ export class VolumeFs extends ReadOnlyCalls implements HandleOwner {
     return this.#open.size;
   }
 
-  /** Resolves if `path` can be used as `mode` says: writing never, executing if some x bit is set. */
+  /**
+   * Resolves if `path` can be used as `mode` says: writing never, executing if some x bit is set.
+   */
   async access(path: PathLike, mode = 0): Promise<void> {
     const { inode } = await this.#at(path, "access", true);
     const where = { syscall: "access", path: pathText(path) };
@@ -279,7 +281,10 @@ export class VolumeFs extends ReadOnlyCalls implements HandleOwner {
     }
   }
 
-  /** Stats if they are there. Otherwise they are fetched for a later call, and this one says `EAGAIN`. */
+  /**
+   * Stats if they are there. Otherwise they are fetched for a later call, and this one says
+   * `EAGAIN`.
+   */
   #statsNow(found: MaybeAsync<WalkResult>): Stats | typeof EAGAIN {
     if (!isPromise(found)) return new Stats(found.inode.attributes());
     found.catch(() => undefined); // The next call meets the error again, and reports it.

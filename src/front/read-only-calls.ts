@@ -1,8 +1,9 @@
 /**
  * The half of `fs.promises` that changes something, on a volume that must not be changed.
  *
- * Each call looks first at what is there, as the kernel does on a read-only mount: a missing name stays
- * `ENOENT`, an existing one `EEXIST`, and only what would really change the volume fails with `EROFS`.
+ * Each call looks first at what is there, as the kernel does on a read-only mount: a missing name
+ * stays `ENOENT`, an existing one `EEXIST`, and only what would really change the volume fails with
+ * `EROFS`.
  */
 import type { WalkResult } from "../fs/namei.ts";
 import { FsError, hasErrnoCode } from "../lib/errno.ts";

@@ -1,8 +1,8 @@
 /**
  * An open file as a stream: Node's `Readable` and `readline`, or the web's `ReadableStream`.
  *
- * A stream reads only as far as its consumer takes: the page cache's readahead below it turns the small
- * reads of a stream into large requests, so no stream needs a large buffer of its own.
+ * A stream reads only as far as its consumer takes: the page cache's readahead below it turns the
+ * small reads of a stream into large requests, so no stream needs a large buffer of its own.
  */
 import type * as ReadlineModule from "node:readline";
 import type * as StreamModule from "node:stream";
@@ -26,7 +26,10 @@ export interface ReadStreamOptions {
 const HIGH_WATER_BYTES = 64 * KIB;
 const CHUNK_BYTES = 16 * KIB;
 
-/** The file from `start` to `end` as a Node stream, closing the handle at its end unless told not to. */
+/**
+ * The file from `start` to `end` as a Node stream, closing the handle at its end unless told not
+ * to.
+ */
 export function createReadStream(
   handle: FileHandle,
   options: ReadStreamOptions = {},

@@ -19,7 +19,10 @@ const UNITS = new Map<string, number>([
   ["tb", 1_000_000_000_000],
 ]);
 
-/** Bytes for a number, or for text such as "256MiB", "64k" or "1.5G" (powers of 1024; "MB" is decimal). */
+/**
+ * Bytes for a number, or for text such as "256MiB", "64k" or "1.5G" (powers of 1024; "MB" is
+ * decimal).
+ */
 export function parseSize(value: string | number, name: string): number {
   if (typeof value === "number") {
     if (Number.isSafeInteger(value) && value >= 0) return value;

@@ -1,5 +1,6 @@
 /**
- * What `stat` and `statfs` give, in the shape of Node's `fs.Stats`, `fs.BigIntStats` and `fs.StatFs`.
+ * What `stat` and `statfs` give, in the shape of Node's `fs.Stats`, `fs.BigIntStats` and
+ * `fs.StatFs`.
  *
  * Times before 1970 and after 2038 come out right: milliseconds as floating numbers, nanoseconds as
  * `bigint`. Dates are made when asked for, since most callers never look at them.

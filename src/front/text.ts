@@ -1,8 +1,9 @@
 /**
- * Bytes and text as callers of `fs` want them: `Buffer` where the platform has it, `Uint8Array` elsewhere.
+ * Bytes and text as callers of `fs` want them: `Buffer` where the platform has it, `Uint8Array`
+ * elsewhere.
  *
- * Nothing here imports `node:`, so that the same front runs in a browser; Node's modules that only some
- * calls need (streams, readline) are asked for with `process.getBuiltinModule`.
+ * Nothing here imports `node:`, so that the same front runs in a browser; Node's modules that only
+ * some calls need (streams, readline) are asked for with `process.getBuiltinModule`.
  */
 import { invalidArgType, invalidArgValue } from "./arguments.ts";
 
@@ -58,7 +59,9 @@ export function optionsOf<T extends { encoding?: Encoding }>(options: T | Encodi
   return options;
 }
 
-/** One of Node's own modules, for calls that make no sense elsewhere. Throws where it is missing. */
+/**
+ * One of Node's own modules, for calls that make no sense elsewhere. Throws where it is missing.
+ */
 export function nodeModule<T>(id: string): T {
   const get = globalThis.process?.getBuiltinModule as ((id: string) => T | undefined) | undefined;
   const found = get?.(id);

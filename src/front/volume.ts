@@ -81,7 +81,10 @@ export class Volume {
     this.fs = new VolumeFs(parts.fileSystem);
   }
 
-  /** What the image is: where it lies, partitions, file system, features, usage, warnings. JSON-ready. */
+  /**
+   * What the image is: where it lies, partitions, file system, features, usage, warnings.
+   * JSON-ready.
+   */
   info(): VolumeInfo {
     return {
       name: this.#store.name,
@@ -127,8 +130,9 @@ interface VolumeParts {
 /**
  * Opens the ext2/3/4 file system in `store`, which the volume owns from now on, also if this fails.
  *
- * @throws {FsError} `EINVAL` if there is no such file system or the choice of partition is not clear,
- *   `EUCLEAN`/`EBADMSG` for a damaged one, `EOPNOTSUPP` for features that quire does not know, `EIO`
+ * @throws {FsError} `EINVAL` if there is no such file system or the choice of partition is not
+ *   clear, `EUCLEAN`/`EBADMSG` for a damaged one, `EOPNOTSUPP` for features that quire does not
+ *   know, `EIO`
  */
 export async function openVolume(store: Store, options: VolumeOptions = {}): Promise<Volume> {
   const clock = options.clock ?? realClock;
@@ -168,7 +172,7 @@ function deviceOf(disk: BlockDevice, partition: Partition, clock: Clock): Partit
   const { number, offsetBytes } = partition;
   const lengthBytes = Math.min(partition.lengthBytes, disk.sizeBytes - offsetBytes);
   if (lengthBytes <= 0) {
-    const detail = `partition ${number} begins at byte ${offsetBytes}, behind the end of ${disk.name}`;
+    const detail = `partition ${number} begins behind the end of ${disk.name}`;
     throw new FsError("EINVAL", { syscall: "open", detail });
   }
   return new PartitionDevice(disk, { offsetBytes, lengthBytes }, { clock });

@@ -1,14 +1,16 @@
 /**
  * From a path to an inode, with the names met on the way remembered.
  *
- * A walk goes component by component from the root. What a name leads to is kept in a tree of dentries,
- * so that a second walk asks the file system nothing; a name that is not there is kept too (a negative
- * dentry, `ino` 0). All is synchronous as long as it is cached:
+ * A walk goes component by component from the root. What a name leads to is kept in a tree of
+ * dentries, so that a second walk asks the file system nothing; a name that is not there is kept
+ * too (a negative dentry, `ino` 0). All is synchronous as long as it is cached:
  *
- *     "/etc/os-release"   root --"etc"--> dentry(13) --"os-release"--> dentry(27, symlink) --> target ..
+ *     "/etc/os-release"   root --"etc"--> dentry(13) --"os-release"--> dentry(27) --> target ..
  *
- *  1. A dentry is true as long as the image is not written: whoever changes a directory drops its names.
- *  2. Never more than `limit` dentries: a full cache is emptied as a whole, which costs cached reads only.
+ *  1. A dentry is true as long as the image is not written: whoever changes a directory drops its
+ *     names.
+ *  2. Never more than `limit` dentries: a full cache is emptied as a whole, which costs cached
+ *     reads only.
  *  3. A walk follows at most 40 symlinks and 4,095 bytes of path; a name has at most 255 bytes.
  *
  * After `fs/namei.c` and `fs/dcache.c` of Linux. Left out: mounts inside, permissions, RCU.
@@ -73,11 +75,11 @@ export class PathWalker {
   }
 
   /**
-   * The inode at `path`, taken from the root whether it begins with a slash or not (`path_lookupat`).
-   * A last symlink is followed if `followLast`, or if the path ends in a slash.
+   * The inode at `path`, taken from the root whether it begins with a slash or not
+   * (`path_lookupat`). A last symlink is followed if `followLast`, or if the path ends in a slash.
    *
-   * @throws {FsError} `ENOENT`, `ENOTDIR`, `ELOOP`, `ENAMETOOLONG`, and what the file system throws; with
-   *   neither `syscall` nor `path`, which the front knows
+   * @throws {FsError} `ENOENT`, `ENOTDIR`, `ELOOP`, `ENAMETOOLONG`, and what the file system
+   *   throws; with neither `syscall` nor `path`, which the front knows
    */
   walk(path: Uint8Array, followLast: boolean, signal?: AbortSignal): MaybeAsync<WalkResult> {
     if (path.length === 0) throw new FsError("ENOENT");

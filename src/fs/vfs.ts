@@ -1,10 +1,11 @@
 /**
- * What every file system offers to the fronts, and nothing about how it does it (`struct super_operations`,
- * `struct inode_operations`, cut to what a user-space library needs).
+ * What every file system offers to the fronts, and nothing about how it does it (`struct
+ * super_operations`, `struct inode_operations`, cut to what a user-space library needs).
  *
- * Names are bytes here: an image may hold names that are not UTF-8. Paths, text and `fs.promises` shapes
- * are the fronts'. Every call returns at once when all that it needs is cached (`MaybeAsync`), and throws
- * `FsError` otherwise on failure: `EUCLEAN`/`EBADMSG` for a damaged image, `EIO` for a failed store.
+ * Names are bytes here: an image may hold names that are not UTF-8. Paths, text and `fs.promises`
+ * shapes are the fronts'. Every call returns at once when all that it needs is cached
+ * (`MaybeAsync`), and throws `FsError` otherwise on failure: `EUCLEAN`/`EBADMSG` for a damaged
+ * image, `EIO` for a failed store.
  */
 import type { CacheFile } from "../cache/cache-file.ts";
 import type { Inode } from "../cache/inode.ts";
@@ -53,7 +54,10 @@ export interface InodeAttributes {
   readonly projectId: number;
 }
 
-/** An inode of a mounted file system. Two calls for one number give the same object while it is in use. */
+/**
+ * An inode of a mounted file system. Two calls for one number give the same object while it is in
+ * use.
+ */
 export interface VfsInode extends Inode {
   readonly type: FileType;
   attributes(): InodeAttributes;
@@ -100,14 +104,22 @@ export interface FileSystem {
   /** "ext2", "ext3", "ext4". */
   readonly typeName: string;
   readonly rootIno: number;
-  /** What the user must know about the image: a journal replayed into memory, a damaged superblock. */
+  /**
+   * What the user must know about the image: a journal replayed into memory, a damaged superblock.
+   */
   readonly warnings: readonly string[];
 
-  /** The inode `ino` (`iget`). Throws `ESTALE` for a free one, `EUCLEAN` for a number outside the image. */
+  /**
+   * The inode `ino` (`iget`). Throws `ESTALE` for a free one, `EUCLEAN` for a number outside the
+   * image.
+   */
   inode(ino: number, signal?: AbortSignal): MaybeAsync<VfsInode>;
   /** The number behind `name` in `dir`, 0 if there is none. `.` and `..` are names like others. */
   lookup(dir: VfsInode, name: Uint8Array, signal?: AbortSignal): MaybeAsync<number>;
-  /** Entries from `cookie` (0 at the start) on, at least one unless the end is reached (`iterate_shared`). */
+  /**
+   * Entries from `cookie` (0 at the start) on, at least one unless the end is reached
+   * (`iterate_shared`).
+   */
   readdir(dir: VfsInode, cookie: number, signal?: AbortSignal): MaybeAsync<DirectoryBatch>;
   /** Target of a symlink, as stored. */
   readlink(inode: VfsInode, signal?: AbortSignal): MaybeAsync<Uint8Array>;
@@ -115,9 +127,14 @@ export interface FileSystem {
   xattrs(inode: VfsInode, signal?: AbortSignal): MaybeAsync<ReadonlyMap<string, Uint8Array>>;
   /** An open regular file, to be read by `filemapRead`. Throws `ENOKEY` for encrypted content. */
   openFile(inode: VfsInode, signal?: AbortSignal): MaybeAsync<CacheFile>;
-  /** Position of the next data at or after `posBytes`, -1 if there is none (SEEK_DATA, ENXIO as -1). */
+  /**
+   * Position of the next data at or after `posBytes`, -1 if there is none (SEEK_DATA, ENXIO as -1).
+   */
   seekData(inode: VfsInode, posBytes: number, signal?: AbortSignal): MaybeAsync<number>;
-  /** Position of the next hole, the end of the file counting as one; -1 if `posBytes` lies behind it. */
+  /**
+   * Position of the next hole, the end of the file counting as one; -1 if `posBytes` lies behind
+   * it.
+   */
   seekHole(inode: VfsInode, posBytes: number, signal?: AbortSignal): MaybeAsync<number>;
   /** Extents of the file in the range (FIEMAP). */
   extents(inode: VfsInode, signal?: AbortSignal): MaybeAsync<readonly FileExtent[]>;

@@ -1,5 +1,6 @@
 /**
- * What all commands share: opening the image, the common options, exit codes, and errors as sentences.
+ * What all commands share: opening the image, the common options, exit codes, and errors as
+ * sentences.
  *
  *     exit 0  done
  *          1  failed: a file is missing, the store cannot be read, something was left out

@@ -1,10 +1,11 @@
 /**
  * Owners, extended attributes, modes and times of extracted files, and device nodes.
  *
- * Node has no call for extended attributes, device nodes, or times in nanoseconds, so the system's own
- * programs set them: `setfattr`, `mknod`, and `perl` or `touch`. Each runs once for all files where it can.
+ * Node has no call for extended attributes, device nodes, or times in nanoseconds, so the system's
+ * own programs set them: `setfattr`, `mknod`, and `perl` or `touch`. Each runs once for all files
+ * where it can.
  *
- *     order   owner, xattrs, mode, times: each would undo a later one; directories after what they hold
+ *     order   owner, xattrs, mode, times: each would undo a later one; the innermost first
  */
 import { spawnSync } from "node:child_process";
 import { chmodSync, lchownSync } from "node:fs";
@@ -39,7 +40,9 @@ export function makeSpecial(inode: VfsInode, path: Buffer): void {
   runProgram("mknod", ["-m", "600", "--", path.toString(), letter, ...numbers], "", where);
 }
 
-/** Sets everything, in the order that keeps it. What fails is reported and does not stop the rest. */
+/**
+ * Sets everything, in the order that keeps it. What fails is reported and does not stop the rest.
+ */
 export async function applyMetadata(
   fs: FileSystem,
   made: readonly MadeFile[],
@@ -107,10 +110,15 @@ function dumpQuoted(bytes: Uint8Array): string {
 }
 
 // utimensat(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW) for each record of standard input.
-const PERL_TIMES =
-  'local $/ = "\\0"; my $bad = 0; while (my $line = <STDIN>) { chomp $line;' +
-  'my ($as, $an, $ms, $mn, $path) = split / /, $line, 5; my $times = pack("q4", $as, $an, $ms, $mn);' +
-  'if (syscall($ARGV[0] + 0, -100, $path, $times, 256) != 0) { $bad = 1; print STDERR "$path: $!\\n"; } } exit $bad;';
+const PERL_TIMES = [
+  'local $/ = "\\0"; my $bad = 0;',
+  "while (my $line = <STDIN>) { chomp $line;",
+  "  my ($as, $an, $ms, $mn, $path) = split / /, $line, 5;",
+  '  my $times = pack("q4", $as, $an, $ms, $mn);',
+  "  next if syscall($ARGV[0] + 0, -100, $path, $times, 256) == 0;",
+  '  $bad = 1; print STDERR "$path: $!\\n"; }',
+  "exit $bad;",
+].join("\n");
 
 const UTIMENSAT: Readonly<Record<string, number>> = { x64: 280, arm64: 88, riscv64: 88 };
 
@@ -148,7 +156,10 @@ function hasProgram(name: string): boolean {
   return spawnSync(name, ["-e", "1"], { stdio: "ignore" }).status === 0;
 }
 
-/** Runs a program of the system. Throws `ENOENT` naming it if it is missing, `EIO` with what it said. */
+/**
+ * Runs a program of the system. Throws `ENOENT` naming it if it is missing, `EIO` with what it
+ * said.
+ */
 function runProgram(
   name: string,
   args: readonly string[],

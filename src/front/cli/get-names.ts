@@ -1,8 +1,8 @@
 /**
  * Which names and symlink targets of an image may be made on the host.
  *
- * The image's reader has refused `/`, NUL, `.` and `..` as names already; it is checked once more here,
- * where it would hurt. On Windows the names that mean something else there are refused too.
+ * The image's reader has refused `/`, NUL, `.` and `..` as names already; it is checked once more
+ * here, where it would hurt. On Windows the names that mean something else there are refused too.
  */
 import { FsError } from "../../lib/errno.ts";
 import { printable } from "./output.ts";
@@ -28,9 +28,9 @@ export function checkName(name: Uint8Array, platform: string = process.platform)
 }
 
 /**
- * True if a symlink `depth` levels below the destination (1 directly in it) stays inside, whatever other
- * links lie on the way: its target is relative, and goes up only at its beginning and not too far. All
- * links that are made keep to that, so each step of a resolution begins and ends inside.
+ * True if a symlink `depth` levels below the destination (1 directly in it) stays inside, whatever
+ * other links lie on the way: its target is relative, and goes up only at its beginning and not too
+ * far. All links that are made keep to that, so each step of a resolution begins and ends inside.
  */
 export function isInsideTarget(target: Uint8Array, depth: number): boolean {
   if (target.length === 0 || target[0] === SLASH) return false;

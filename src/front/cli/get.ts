@@ -1,14 +1,16 @@
 /**
- * `quire get`: a file or a tree out of the image, as `cp -a` copies, from an image that nobody trusts.
+ * `quire get`: a file or a tree out of the image, as `cp -a` copies, from an image that nobody
+ * trusts.
  *
  * Nothing is written outside of the destination, whatever the image holds:
  *
  *  1. The destination is new, or an empty directory; every file is made with O_EXCL and O_NOFOLLOW.
  *  2. Paths are made from names checked one by one, never by resolving text from the image.
- *  3. Symlinks are made last, when nothing is written through a path any more; those that lead out of
- *     the destination, or cannot be shown not to, are left out unless they are asked for.
+ *  3. Symlinks are made last, when nothing is written through a path any more; those that lead out
+ *     of the destination, or cannot be shown not to, are left out unless they are asked for.
  *  4. Hard links go to files made in this run.
- *  5. Device nodes, setuid bits, capabilities and `trusted.` attributes are left out unless asked for.
+ *  5. Device nodes, setuid bits, capabilities and `trusted.` attributes are left out unless asked
+ *     for.
  *  6. The bytes and the number of files written are bounded; holes stay holes and count nothing.
  *
  * What was left out is said and makes the exit code 1.

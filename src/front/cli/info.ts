@@ -1,4 +1,6 @@
-/** `quire info`: what an image is, for people in sections of lines, for scripts as one JSON value. */
+/**
+ * `quire info`: what an image is, for people in sections of lines, for scripts as one JSON value.
+ */
 
 import { formatSize } from "../size-text.ts";
 import { codedName } from "../text-case.ts";

@@ -136,7 +136,10 @@ export async function runFind(
   }
 }
 
-/** A name matcher for a shell pattern: `*`, `?`, `[a-z]`, `[!a-z]`, and `\` before a plain character. */
+/**
+ * A name matcher for a shell pattern: `*`, `?`, `[a-z]`, `[!a-z]`, and `\` before a plain
+ * character.
+ */
 export function globMatcher(pattern: string): (name: string) => boolean {
   let source = "";
   for (let at = 0; at < pattern.length; at++) {

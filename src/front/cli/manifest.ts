@@ -1,9 +1,10 @@
 /**
- * `quire manifest`: everything that can be seen of a tree, one JSON object a line, for comparing images.
+ * `quire manifest`: everything that can be seen of a tree, one JSON object a line, for comparing
+ * images.
  *
- * Two trees are equal for `ls`, `cat`, `getfattr`, `lsattr` and `lseek(SEEK_HOLE)` exactly when their
- * manifests are. Content is hashed, sparse files above 64 MiB by their data segments only, so a file of
- * many TiB costs what its data costs.
+ * Two trees are equal for `ls`, `cat`, `getfattr`, `lsattr` and `lseek(SEEK_HOLE)` exactly when
+ * their manifests are. Content is hashed, sparse files above 64 MiB by their data segments only, so
+ * a file of many TiB costs what its data costs.
  */
 import { createHash, type Hash } from "node:crypto";
 import { filemapRead } from "../../cache/filemap.ts";
@@ -21,7 +22,10 @@ const CHUNK_BYTES = MIB;
 /** Told how many bytes were hashed, for progress. */
 export type OnBytes = (bytes: number) => void;
 
-/** The line of one file. What cannot be read is named in `error`, and the caller is told by `onError`. */
+/**
+ * The line of one file. What cannot be read is named in `error`, and the caller is told by
+ * `onError`.
+ */
 export async function manifestOf(
   fs: FileSystem,
   visit: Visit,

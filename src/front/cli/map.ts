@@ -42,7 +42,8 @@ export function extentJson(extent: FileExtent): object {
 export function mapText(fs: FileSystem, sizeBytes: number, extents: readonly FileExtent[]): string {
   const usage = fs.usage();
   const diskBytes = usage.blockCount * usage.blockBytes;
-  const head = `${extents.length} extents, ${formatSize(sizeBytes)} of file on ${formatSize(diskBytes)} of disk\n`;
+  const sizes = `${formatSize(sizeBytes)} of file on ${formatSize(diskBytes)} of disk`;
+  const head = `${extents.length} extents, ${sizes}\n`;
   const rows = extents.map((extent) => [
     String(extent.logicalBytes),
     extent.physicalBytes === -1 ? "-" : String(extent.physicalBytes),

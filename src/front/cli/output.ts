@@ -1,9 +1,9 @@
 /**
  * What the command line prints: names made safe, tables, JSON, progress.
  *
- * Results go to stdout and nothing else does, so that they can be piped; progress and warnings go to
- * stderr, progress only when that is a terminal. A name from an image may hold anything, so control
- * characters are shown as escapes and never reach the terminal.
+ * Results go to stdout and nothing else does, so that they can be piped; progress and warnings go
+ * to stderr, progress only when that is a terminal. A name from an image may hold anything, so
+ * control characters are shown as escapes and never reach the terminal.
  */
 import ora, { type Ora } from "ora";
 import { formatSize } from "../size-text.ts";
@@ -26,7 +26,10 @@ export function textOf(bytes: Uint8Array): { readonly text: string; readonly isE
   }
 }
 
-/** A name as a terminal may show it: control characters, also of C1 and bidi kinds, as `\xNN`, `\u{..}`. */
+/**
+ * A name as a terminal may show it: control characters, also of C1 and bidi kinds, as `\xNN`,
+ * `\u{..}`.
+ */
 export function printable(bytes: Uint8Array | string): string {
   if (typeof bytes === "string") return escapeControls(bytes);
   const { text, isExact } = textOf(bytes);
@@ -39,7 +42,8 @@ export function printable(bytes: Uint8Array | string): string {
   return out;
 }
 
-// Controls, line separators, and the marks that reorder text, which can make a name look like another.
+// Controls, line separators, and the marks that reorder text, which can make a name look like
+// another.
 const UNSAFE = /[\p{Cc}\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]|\\/gu;
 
 function escapeControls(text: string): string {
@@ -64,7 +68,9 @@ function replacer(_key: string, value: unknown): unknown {
   return typeof value === "bigint" ? value.toString() : value;
 }
 
-/** Lines of columns, each as wide as its widest cell; `rightAligned` names the columns of numbers. */
+/**
+ * Lines of columns, each as wide as its widest cell; `rightAligned` names the columns of numbers.
+ */
 export function table(
   rows: readonly (readonly string[])[],
   rightAligned: readonly number[],

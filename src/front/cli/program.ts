@@ -1,7 +1,9 @@
 /**
- * The command line: `quire VERB IMAGE [PATH...] [OPTIONS]`, put together from the files beside this one.
+ * The command line: `quire VERB IMAGE [PATH...] [OPTIONS]`, put together from the files beside this
+ * one.
  *
- * `run` takes arguments and streams and gives an exit code, so that tests call it without a process.
+ * `run` takes arguments and streams and gives an exit code, so that tests call it without a
+ * process.
  */
 import { Command, CommanderError } from "commander";
 import {

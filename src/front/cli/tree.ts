@@ -16,7 +16,10 @@ export interface TreeBounds {
 
 export const TREE_BOUNDS: TreeBounds = { depthMax: 4, entriesMax: 30, linesMax: 400 };
 
-/** A drawn file; `children` are missing where the tree was cut, and `omitted` counts what is not shown. */
+/**
+ * A drawn file; `children` are missing where the tree was cut, and `omitted` counts what is not
+ * shown.
+ */
 export interface TreeNode {
   readonly name: string;
   readonly type: string;

@@ -1,8 +1,9 @@
 /**
- * A walk over a directory tree as the commands want it: depth first, entries in byte order of their names.
+ * A walk over a directory tree as the commands want it: depth first, entries in byte order of their
+ * names.
  *
- * Paths are bytes relative to where the walk began, "." for that itself. Symlinks are not followed. A
- * directory that contains itself ends with `EUCLEAN`: an image is not trusted to be a tree.
+ * Paths are bytes relative to where the walk began, "." for that itself. Symlinks are not followed.
+ * A directory that contains itself ends with `EUCLEAN`: an image is not trusted to be a tree.
  */
 import type { DirectoryEntry, FileSystem, VfsInode } from "../../fs/vfs.ts";
 import { FsError } from "../../lib/errno.ts";

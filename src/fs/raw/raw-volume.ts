@@ -1,9 +1,9 @@
 /**
  * A block device seen as one file: the cache without a file system.
  *
- * Byte n of the file is byte n of the device, so the whole mapping is one extent, and reading goes through
- * iomap as for any other extent file. For callers who read a large object by ranges and want the page cache,
- * its readahead and its merging, and nothing else.
+ * Byte n of the file is byte n of the device, so the whole mapping is one extent, and reading goes
+ * through iomap as for any other extent file. For callers who read a large object by ranges and
+ * want the page cache, its readahead and its merging, and nothing else.
  */
 import type { BlockDevice } from "../../block/block-device.ts";
 import type { AddressSpace, AddressSpaceOperations } from "../../cache/address-space.ts";
@@ -66,7 +66,9 @@ export class RawVolume {
   }
 }
 
-/** One mapping for the whole device, with the tail of the last block left to the end of the file. */
+/**
+ * One mapping for the whole device, with the tail of the last block left to the end of the file.
+ */
 function rawIomapOps(device: BlockDevice): IomapOps {
   return {
     begin(inode, _posBytes, _lengthBytes, _flags, iomap: Iomap): void {
