@@ -7,7 +7,7 @@ import { FsError } from "../../lib/errno.ts";
 import { isPromise } from "../../lib/maybe.ts";
 import type { FileSystemUsage } from "../vfs.ts";
 import type { ExtCore } from "./core.ts";
-import { INCOMPAT_EXTENTS, INCOMPAT_META_BG } from "./features.ts";
+import { COMPAT_HAS_JOURNAL, INCOMPAT_EXTENTS, INCOMPAT_META_BG } from "./features.ts";
 import { hasSuperblockCopy } from "./group.ts";
 import { SB, SUPERBLOCK_MAGIC } from "./layout.ts";
 import type { Superblock } from "./superblock.ts";
@@ -24,7 +24,7 @@ export interface GroupSums {
   readonly freeBlockCount: number;
   readonly freeInodeCount: number;
   readonly directoryCount: number;
-  /** Blocks that hold the structure of the file system, its journal excepted. */
+  /** Blocks that hold the structure of the file system and its journal. */
   readonly overheadBlockCount: number;
 }
 
@@ -38,13 +38,32 @@ function superblockSums(sb: Superblock): GroupSums {
   };
 }
 
-/** Blocks of `group` taken by the copies of superblock and descriptors, bitmaps and inode table. */
+/** Blocks of `group` taken by copies of superblock and descriptors, bitmaps and inode table. */
 function groupOverhead(sb: Superblock, group: number, reservedGdtBlocks: number): number {
-  let blocks = 2 + sb.inodeTableBlockCount;
-  if (!hasSuperblockCopy(sb, group)) return blocks;
+  const superBlocks = hasSuperblockCopy(sb, group) ? 1 : 0;
+  const blocks = superBlocks + 2 + sb.inodeTableBlockCount;
+  const perBlock = sb.descriptorsPerBlock;
   const hasMetaBg = sb.hasIncompat(INCOMPAT_META_BG);
-  blocks += 1 + reservedGdtBlocks + (hasMetaBg ? sb.firstMetaBg : sb.descriptorBlockCount);
-  return blocks;
+  if (hasMetaBg && group >= sb.firstMetaBg * perBlock) {
+    // The first, the second and the last of each meta group hold its one block of descriptors.
+    const index = group % perBlock;
+    return index <= 1 || index === perBlock - 1 ? blocks + 1 : blocks;
+  }
+  const tableBlocks = hasMetaBg ? sb.firstMetaBg : sb.descriptorBlockCount;
+  return blocks + superBlocks * (tableBlocks + reservedGdtBlocks);
+}
+
+/** Blocks of the journal inside the file system, 0 if it has none that can be looked up. */
+async function journalBlockCount(core: ExtCore, signal?: AbortSignal): Promise<number> {
+  const { sb } = core;
+  if (!sb.hasCompat(COMPAT_HAS_JOURNAL) || sb.journalIno === 0) return 0;
+  try {
+    const inode = await core.metadata.run(() => core.inode(sb.journalIno), signal);
+    return Math.floor(inode.size / sb.blockBytes);
+  } catch (thrown) {
+    if (!(thrown instanceof FsError) || thrown.code === "EIO") throw thrown;
+    return 0;
+  }
 }
 
 /**
@@ -64,7 +83,7 @@ export async function sumGroups(core: ExtCore, signal?: AbortSignal): Promise<Gr
   let freeClusters = 0;
   let freeInodes = 0;
   let directories = 0;
-  let overhead = sb.firstDataBlock;
+  let overhead = sb.firstDataBlock + (await journalBlockCount(core, signal));
   for (let group = 0; group < sb.groupCount; group++) {
     overhead += groupOverhead(sb, group, reservedGdtBlocks);
     try {
