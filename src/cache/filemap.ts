@@ -194,19 +194,17 @@ function filemapUseFolio(
   endIndex: number,
   wantedBytes: number,
 ): MaybeAsync<Folio | Errno> {
-  if (folio.isReadahead) {
-    if ((iocb.flags & IOCB_NOIO) !== 0) return -EAGAIN;
-    pageCacheAsyncRa(iocb.file, folio, endIndex - folio.index);
-  }
+  if (folio.isReadahead && (iocb.flags & IOCB_NOIO) !== 0) return -EAGAIN;
+  folio.get(); // Before readahead, which may evict folios to make room.
+  if (folio.isReadahead) pageCacheAsyncRa(iocb.file, folio, endIndex - folio.index);
   if (!folio.isUptodate) return filemapUpdateFolio(iocb, folio, wantedBytes);
   iocb.file.mapping.cache.counters.hits++;
-  folio.get();
   return folio;
 }
 
 /**
  * Reads a folio by itself, or waits for whoever has it locked (`filemap_update_page`). Starts over if it
- * left the file meanwhile.
+ * left the file meanwhile. Takes the caller's reference over.
  */
 function filemapUpdateFolio(
   iocb: Kiocb,
@@ -216,18 +214,19 @@ function filemapUpdateFolio(
   const { mapping } = iocb.file;
   const mayRead = (iocb.flags & (IOCB_NOWAIT | IOCB_NOIO)) === 0;
   if (!mapping.invalidateLock.tryRead()) {
+    folio.put();
     return mayRead ? filemapWaitInvalidate(iocb, wantedBytes) : -EAGAIN;
   }
-  if (!folio.tryLock()) {
+  if (folio.tryLock()) {
+    const isReady = isRangeUptodate(mapping, folio, iocb.posBytes, wantedBytes);
+    if (!isReady && mayRead) return filemapReadLocked(iocb, folio);
+    folio.unlock();
     mapping.invalidateLock.unlockRead();
-    return mayRead ? filemapWaitFolio(iocb, folio, wantedBytes) : -EAGAIN;
+    if (isReady) return folio;
+  } else {
+    mapping.invalidateLock.unlockRead();
+    if (mayRead) return filemapWaitFolio(iocb, folio, wantedBytes);
   }
-  folio.get();
-  const isReady = isRangeUptodate(mapping, folio, iocb.posBytes, wantedBytes);
-  if (!isReady && mayRead) return filemapReadLocked(iocb, folio);
-  folio.unlock();
-  mapping.invalidateLock.unlockRead();
-  if (isReady) return folio;
   folio.put();
   return -EAGAIN;
 }
@@ -244,14 +243,13 @@ async function filemapWaitInvalidate(iocb: Kiocb, wantedBytes: number): Promise<
   return filemapGetPages(iocb, wantedBytes);
 }
 
-/** Waits until whoever reads the folio is done. */
+/** Waits until whoever reads the folio is done. Takes the reference over. */
 async function filemapWaitFolio(
   iocb: Kiocb,
   folio: Folio,
   wantedBytes: number,
 ): Promise<Folio | Errno> {
   iocb.file.mapping.cache.counters.misses++;
-  folio.get();
   try {
     await folio.waitLocked(iocb.signal);
   } catch {

@@ -62,6 +62,8 @@ export class ScriptedFile implements Inode, AddressSpaceOperations {
   isGated = false;
   /** While true, reads complete inside the call that asks for them, as those of inline data do. */
   isImmediate = false;
+  /** While true, pages are not filled: for counts over large files. */
+  isBlank = false;
   /** Called before a readahead takes folios; may throw, or wait. */
   onReadahead: (rac: ReadaheadControl) => MaybeAsync<void> = () => {};
   /** Called before a single folio is read; a negative errno or a throw means that it was not. */
@@ -135,7 +137,8 @@ export class ScriptedFile implements Inode, AddressSpaceOperations {
         this.failures.set(index, failuresLeft - 1);
         status = -EIO;
       }
-      fillPage(index, folio.bytes.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES));
+      if (!this.isBlank)
+        fillPage(index, folio.bytes.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES));
     }
     return status;
   }

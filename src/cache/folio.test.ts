@@ -1,0 +1,79 @@
+import { expect, test } from "vitest";
+import { AssertionError } from "../lib/assert.ts";
+import { VirtualClock } from "../lib/clock.ts";
+import { MIB } from "../lib/units.ts";
+import type { Folio } from "./folio.ts";
+import { PageCache } from "./page-cache.ts";
+
+function makeFolio(): { folio: Folio; cache: PageCache } {
+  const cache = new PageCache({ clock: new VirtualClock(), arenaBytes: 4 * MIB });
+  return { cache, folio: cache.allocFolio(0)! };
+}
+
+test("unlock hands the lock to the first waiter, so it is never free in between", async () => {
+  const { folio, cache } = makeFolio();
+  expect(folio.lock()).toBeUndefined();
+  const { lockSequence } = folio;
+  const first = folio.lock();
+  const second = folio.lock();
+  folio.unlock();
+  expect([folio.isLocked, folio.tryLock(), cache.lockedCount]).toEqual([true, false, 1]);
+  expect(folio.lockSequence).toBe(lockSequence + 1);
+  await first;
+  folio.unlock();
+  await second;
+  folio.unlock();
+  expect([folio.isLocked, cache.lockedCount]).toEqual([false, 0]);
+});
+
+test("an aborted waiter leaves the queue; the lock passes to the next", async () => {
+  const { folio } = makeFolio();
+  folio.tryLock();
+  const abort = new AbortController();
+  const left = folio.lock(abort.signal);
+  const stays = folio.lock();
+  abort.abort(new Error("enough"));
+  await expect(left).rejects.toThrow("enough");
+  folio.unlock();
+  await stays;
+  expect(folio.isLocked).toBe(true);
+});
+
+test("waitLocked waits while anybody has the lock, and does not take it", async () => {
+  const { folio } = makeFolio();
+  expect(folio.waitLocked()).toBeUndefined();
+  folio.tryLock();
+  let isOver = false;
+  const next = folio.lock();
+  const waiting = Promise.resolve(folio.waitLocked()).then(() => {
+    isOver = true;
+  });
+  folio.unlock();
+  await next;
+  expect(isOver).toBe(false);
+  folio.unlock();
+  await waiting;
+  expect(folio.tryLock()).toBe(true);
+});
+
+test("endRead sets uptodate and unlocks in one step; a failed read leaves it clear", () => {
+  const { folio } = makeFolio();
+  expect(() => folio.endRead(true)).toThrow(AssertionError);
+  folio.tryLock();
+  folio.endRead(false);
+  expect([folio.isLocked, folio.isUptodate]).toEqual([false, false]);
+  folio.tryLock();
+  folio.endRead(true);
+  expect([folio.isLocked, folio.isUptodate]).toEqual([false, true]);
+});
+
+test("the last put gives the frames back; one more is a bug", () => {
+  const { folio, cache } = makeFolio();
+  folio.get();
+  folio.put();
+  expect(cache.arena.freeFrames).toBe(1023);
+  folio.put();
+  expect(cache.arena.freeFrames).toBe(1024);
+  expect(() => folio.put()).toThrow(AssertionError);
+  expect(() => folio.get()).toThrow(AssertionError);
+});
