@@ -140,6 +140,19 @@ describe("bread", () => {
   });
 });
 
+describe("a used buffer", () => {
+  test("is known to reclaim: the second use makes its page active", async () => {
+    const { buffers } = rig();
+    buffers.brelse(await buffers.bread(1));
+    const folio = buffers.mapping.folioAt(0)!;
+    expect(folio.isReferenced).toBe(false);
+    buffers.peek(1);
+    expect(folio.isReferenced).toBe(true);
+    buffers.peek(1);
+    expect(folio.isActive).toBe(true);
+  });
+});
+
 describe("a held buffer", () => {
   test("stays where it is, and goes when it was given back", async () => {
     const { buffers, dropAll, cache } = rig();
@@ -225,6 +238,14 @@ describe("breadahead", () => {
     expect(buffers.peek(4)).toBeUndefined();
   });
 
+  test("that fails after a bread has failed is no error of the next bread", async () => {
+    const { buffers, store, content } = rig();
+    store.inject({ op: "read", calls: 2 });
+    await expect(async () => buffers.bread(3)).rejects.toMatchObject({ code: "EIO" });
+    buffers.breadahead(0, 8);
+    expect((await buffers.bread(3)).data).toEqual(content(3));
+  });
+
   test("of more than a bio holds takes the next bio", async () => {
     const { buffers, device, clock } = rig({ blockBytes: 2 * KIB, deviceBytes: 2 * MIB });
     buffers.breadahead(1, 700);
@@ -249,9 +270,15 @@ describe("the device's address space", () => {
     const reading = buffers.bread(5);
     const file = openCacheFile(buffers.mapping);
     const into = new Uint8Array(8 * KIB);
-    expect(await filemapRead({ file, posBytes: 0, flags: 0 }, into)).toBe(6 * KIB);
-    expect(equalBytes(into.subarray(0, 6 * KIB), memory.bytes)).toBe(true);
-    expect(device.bios.filter((bio) => bio.startsWith("R[5]"))).toEqual(["R[5]M"]);
+    expect(await filemapRead({ file, posBytes: 4 * KIB, flags: 0 }, into)).toBe(2 * KIB);
+    expect(equalBytes(into.subarray(0, 2 * KIB), memory.bytes.subarray(4 * KIB))).toBe(true);
+    expect(
+      buffers.mapping
+        .folioAt(1)
+        ?.bytes.subarray(2 * KIB)
+        .every((byte) => byte === 0),
+    ).toBe(true);
+    expect(device.bios).toEqual(["R[5]M", "R[4]"]);
     await reading;
   });
 

@@ -191,7 +191,7 @@ export class BufferCache {
       }
       await buffer.waitUnlocked(signal);
       const failed = buffer.readFailure;
-      if (failed === null || buffer.isLocked || buffer.isUptodate) continue;
+      if (failed === null) continue; // Read, being read again, or a readahead that failed.
       const detail = this.#nameOf(buffer.blocknr);
       throw FsError.of(failed.status, { syscall: "read", detail, cause: failed.cause });
     }

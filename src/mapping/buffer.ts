@@ -41,7 +41,7 @@ export class BufferHead {
   isBoundary = false;
   /** The bio with which its last read failed; `null` after readahead, for which nobody waited. */
   readFailure: Bio | null = null;
-  /** For the owner of the data: its checksum or structure was found good. False after each read. */
+  /** For the owner of the data: its checksum or structure was found good. Lasts as long as the data. */
   isVerified = false;
 
   constructor(folio: Folio, offsetBytes: number, blockBytes: number) {
@@ -106,7 +106,6 @@ export class BufferHead {
   lock(): void {
     assert(!this.#isLocked, "a locked buffer has an owner");
     this.#isLocked = true;
-    this.isVerified = false;
     this.readFailure = null;
   }
 

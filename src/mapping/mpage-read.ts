@@ -54,7 +54,7 @@ export class MpageReader {
   readonly #flags: number;
   readonly #plug: Plug | undefined;
 
-  // The last answer of `GetBlock`, from file block `#runFirst` on. `isMapped` is false once used up.
+  // The last answer of `GetBlock`, from file block `#runFirst` on.
   readonly #map: BlockMap = createBlockMap();
   #runFirst = 0;
 
@@ -99,7 +99,6 @@ export class MpageReader {
     this.#blockCount = folio.sizeBytes / blockBytes;
     this.#knownCount = 0;
     this.#firstHole = this.#blockCount;
-    this.#device = null;
     if (buffersOf(folio) !== null) return this.#confused(folio);
     if (this.#isInRun(this.#fileBlock)) this.#takeRun();
     const isSimple = this.#mapBlocks();
@@ -115,11 +114,11 @@ export class MpageReader {
     this.#bioDevice!.submitBio(bio, this.#plug);
   }
 
-  /** True if the last answer also covers `fileBlock`, which it does not begin with. */
+  /** True if the last answer covers `fileBlock` too. */
   #isInRun(fileBlock: number): boolean {
     const runCount = this.#map.sizeBytes / this.#blockBytes;
     return (
-      this.#map.isMapped && fileBlock > this.#runFirst && fileBlock < this.#runFirst + runCount
+      this.#map.isMapped && fileBlock >= this.#runFirst && fileBlock < this.#runFirst + runCount
     );
   }
 
@@ -177,7 +176,6 @@ export class MpageReader {
       return false;
     }
     const neededCount = this.#blockCount - this.#knownCount;
-    if (leftCount <= neededCount) map.isMapped = false;
     this.#knownCount += Math.min(leftCount, neededCount);
     return true;
   }

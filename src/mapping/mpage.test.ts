@@ -3,10 +3,10 @@ import { describe, expect, test } from "vitest";
 import { BlockMappedFile, HOLE } from "../../test/support/block-mapped-file.ts";
 import { assert } from "../lib/assert.ts";
 import { equalBytes } from "../lib/bytes.ts";
-import { EIO } from "../lib/errno.ts";
+import { EIO, ENOSPC, EUCLEAN, FsError } from "../lib/errno.ts";
 import { isPromise } from "../lib/maybe.ts";
 import { buffersOf } from "./buffer.ts";
-import type { BlockMap } from "./get-block.ts";
+import { askBlock, type BlockMap, createBlockMap, type GetBlock } from "./get-block.ts";
 import { mpageReadFolio, mpageReadpages } from "./mpage.ts";
 import { blockReadFullFolio } from "./read-full-folio.ts";
 
@@ -42,6 +42,38 @@ describe("GetBlock", () => {
     expect(await file.read(8192, 4096)).toBe(-EIO);
     expect(await file.read(12288, 4096)).toEqual(file.content(12288, 4096));
     expect(file.cache.lockedCount).toBe(0);
+  });
+
+  test("is asked for what the walk and the file still need, and no more", async () => {
+    const file = new BlockMappedFile({ blocks: [10, 11, 12, 13, 14, 15], isize: 5 * 4096 + 1 });
+    const wanted: number[] = [];
+    file.getBlockHook = (_inode, fileBlock, map) => {
+      wanted.push(map.sizeBytes / 4096);
+      return file.mapBlock(fileBlock, map);
+    };
+    await file.readahead(0, 3);
+    await file.readahead(3, 32);
+    expect(wanted).toEqual([3, 3]);
+    file.lockedFolio(8).unlock();
+    file.cache.lru.shrink(100);
+    expect(await file.read(8192, 1)).toEqual(file.content(8192, 1));
+    expect(wanted).toEqual([3, 3, 1]);
+  });
+
+  test("is heard through askBlock, which never rejects", async () => {
+    const file = new BlockMappedFile({ blocks: [10] });
+    const map = createBlockMap();
+    const ask = (getBlock: GetBlock) => askBlock({ inode: file.inode, getBlock }, 0, 4096, map);
+    expect(ask(() => 7)).toBe(-EIO);
+    expect(ask(() => -ENOSPC)).toBe(-ENOSPC);
+    expect(ask(() => Promise.resolve(-ENOSPC))).toBeInstanceOf(Promise);
+    expect(await ask(() => Promise.reject(new FsError("EUCLEAN")))).toBe(-EUCLEAN);
+    const failAfterAnswer: GetBlock = (_inode, _fileBlock, answer) => {
+      Object.assign(answer, { isMapped: true, bdev: file.device });
+      throw new FsError("EUCLEAN");
+    };
+    expect(ask(failAfterAnswer)).toBe(-EUCLEAN);
+    expect(map.isMapped).toBe(false);
   });
 
   test("that never waits makes mpage wait for nothing", () => {

@@ -36,6 +36,8 @@ import { RecordingDevice } from "./recording-device.ts";
 /** A block of the file that lies nowhere. */
 export const HOLE = -1;
 
+const SOIL_ORDER = 6;
+
 export interface BlockMappedOptions extends MappingOptions {
   /** 4096 if left out. */
   readonly blockBytes?: number;
@@ -82,7 +84,8 @@ export class BlockMappedFile {
     this.store = new FaultyStore(this.memory, { clock: this.clock });
     this.inner = new StoreBlockDevice(this.store, { clock: this.clock });
     this.device = new RecordingDevice(this.inner, this.blockBytes);
-    this.cache = new PageCache({ clock: this.clock, arenaBytes: 8 * MIB, raPages: 32 });
+    this.cache = new PageCache({ clock: this.clock, arenaBytes: 4 * MIB, raPages: 32 });
+    this.#soilMemory();
     this.buffers = new BufferCache(this.cache, this.device, this.blockBytes);
     this.inode = {
       ino: 12,
@@ -105,6 +108,17 @@ export class BlockMappedFile {
       { maxOrder: 0, ...options },
     );
     this.file = openCacheFile(this.mapping);
+  }
+
+  /** Fills all frames with rubbish: memory that a cache gets is seldom zero. */
+  #soilMemory(): void {
+    const { arena } = this.cache;
+    const taken: number[] = [];
+    for (let pfn = arena.alloc(SOIL_ORDER); pfn !== -1; pfn = arena.alloc(SOIL_ORDER)) {
+      arena.bytes(pfn, SOIL_ORDER).fill(0xee);
+      taken.push(pfn);
+    }
+    for (const pfn of taken) arena.free(pfn, SOIL_ORDER);
   }
 
   /** Counts the call and answers from the script. */
@@ -181,7 +195,6 @@ export class BlockMappedFile {
   lockedFolio(index: number, order = 0): Folio {
     const folio = this.cache.allocFolio(order);
     assert(folio !== null, "the test's arena is large enough");
-    folio.bytes.fill(0xee);
     const status = this.mapping.addFolio(folio, index);
     assert(status === 0, "nothing is cached there");
     folio.put();
