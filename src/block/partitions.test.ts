@@ -209,6 +209,31 @@ describe("MBR", () => {
     ]);
   });
 
+  test("a chain may use the last sector of the device", async () => {
+    const disk = diskOf(1000, [[0x05, 100, 900]]);
+    putTable(disk, 100, [
+      [0x83, 10, 20],
+      [0x05, 899, 1],
+    ]);
+    putTable(disk, 999, [[0x83, 0, 1]]);
+    const table = await tableOf(disk);
+    expect(rowsOf(table)).toMatchObject([{ number: 1 }, { number: 5 }, { number: 6, start: 999 }]);
+    expect(table.warnings).toEqual([]);
+  });
+
+  test("the last two entries of an EBR count only inside of the container", async () => {
+    const disk = diskOf(1000, [[0x05, 100, 100]]);
+    putTable(disk, 100, [
+      [0x83, 10, 20],
+      [0, 0, 0],
+      [0x83, 40, 60],
+      [0x83, 50, 51],
+    ]);
+    const table = await tableOf(disk);
+    expect(rowsOf(table)).toMatchObject([{ number: 1 }, { number: 5 }, { number: 6, start: 140 }]);
+    expect(table.warnings).toEqual([]);
+  });
+
   test("a logical partition that leaves its container is kept, with a warning", async () => {
     const disk = diskOf(1000, [[0x05, 100, 100]]);
     putTable(disk, 100, [[0x83, 10, 200]]);
@@ -357,21 +382,25 @@ describe("GPT", () => {
   });
 
   test.each([
-    ["of 0 bytes", 0, 128],
-    ["of 64 bytes", 64, 128],
-    ["of 132 bytes", 132, 4],
-    ["more than a table may have", 128, 0xffff_ffff],
-    ["reaching past the device's end", 128, 30_000],
-  ])("a header with entries %s is damage, whatever its checksum", async (_, entryBytes, count) => {
-    const disk = gptOf(SECTOR, [{ first: 100, last: 109 }]);
-    putLe32(disk, SECTOR + 80, count);
-    putLe32(disk, SECTOR + 84, entryBytes);
-    sealHeader(disk, SECTOR);
-    const table = await tableOf(disk);
-    expect(rowsOf(table)).toMatchObject([{ start: 100 }]);
-    expect(table.warnings.length).toBe(1);
-    expect(table.warnings[0]).toContain("its copy at block");
-  });
+    ["of 0 bytes", 0, 128, "entries of 0 bytes"],
+    ["of 64 bytes", 64, 128, "entries of 64 bytes"],
+    ["of 132 bytes", 132, 4, "entries of 132 bytes"],
+    ["more than a table may have", 128, 0xffff_ffff, "4294967295 entries"],
+    ["reaching past the device's end", 128, 30_000, "entries behind the device's end"],
+  ])(
+    "a header with entries %s is damage, whatever its checksum",
+    async (_, entryBytes, count, why) => {
+      const disk = gptOf(SECTOR, [{ first: 100, last: 109 }]);
+      putLe32(disk, SECTOR + 80, count);
+      putLe32(disk, SECTOR + 84, entryBytes);
+      sealHeader(disk, SECTOR);
+      const table = await tableOf(disk);
+      expect(rowsOf(table)).toMatchObject([{ start: 100 }]);
+      expect(table.warnings).toEqual([
+        `the first GPT is damaged (${why}); its copy at block 999 is used`,
+      ]);
+    },
+  );
 
   test("a header that is not for its block, or of no possible size, is damage", async () => {
     for (const [at, value] of [
