@@ -2,7 +2,7 @@
  * A core of ext2/3/4 over bytes in memory, for tests of single decoders: the whole stack below is real,
  * the image is whatever the test puts into its blocks.
  */
-import { StoreBlockDevice } from "../../src/block/block-device.ts";
+import { type BlockDevice, StoreBlockDevice } from "../../src/block/block-device.ts";
 import { PageCache } from "../../src/cache/page-cache.ts";
 import { ExtCore } from "../../src/fs/ext/core.ts";
 import { ExtInode } from "../../src/fs/ext/inode.ts";
@@ -18,6 +18,7 @@ import { bytesOfDump, SUPERBLOCK_B } from "./ext-vectors.ts";
 /** A core, and what lies under it. */
 export interface TestCore {
   readonly core: ExtCore;
+  readonly cache: PageCache;
   readonly bytes: Uint8Array;
   readonly store: CountingStore;
   readonly warnings: string[];
@@ -32,18 +33,21 @@ export function superblockWith(...fields: readonly (readonly [number, number])[]
   return new Superblock(raw);
 }
 
-/** A core with superblock `sb` over zeros. */
-export function makeTestCore(sb: Superblock): TestCore {
+/** A core with superblock `sb` over zeros; `wrap` may put a device of the test's over the real one. */
+export function makeTestCore(
+  sb: Superblock,
+  wrap: (bdev: BlockDevice) => BlockDevice = (bdev) => bdev,
+): TestCore {
   const bytes = new Uint8Array(sb.blockCount * sb.blockBytes);
   const store = new CountingStore(new MemoryStore(bytes));
-  const bdev = new StoreBlockDevice(store, { clock: realClock });
+  const bdev = wrap(new StoreBlockDevice(store, { clock: realClock }));
   const cache = new PageCache({ arenaBytes: 4 * MIB, clock: realClock });
   const warnings: string[] = [];
   const warn = (text: string): void => void warnings.push(text);
   const core = new ExtCore(sb, sb.blockBytes === 1024 ? 1 : 0, bdev, cache, warn, false);
   const block = (blocknr: number): Uint8Array =>
     bytes.subarray(blocknr * sb.blockBytes, (blocknr + 1) * sb.blockBytes);
-  return { core, bytes, store, warnings, block };
+  return { core, cache, bytes, store, warnings, block };
 }
 
 /** A regular file with this `i_block`, which no inode table holds. */
