@@ -98,13 +98,13 @@ test("where the device ends inside a block, the rest of the block is zero", () =
   expect(folio.bytes.subarray(5000)).toEqual(new Uint8Array(16384 - 5000));
 });
 
-test("blocks behind the end of the device fail, and those before it do not", () => {
-  const deviceBytes = SCRIPT_ADDR + 5000;
+test.each([5000, 5120])("blocks behind the end of the device fail alone (byte %i)", (end) => {
+  const deviceBytes = SCRIPT_ADDR + end;
   const fs = new ScriptFs([M(0, 16384), M(16384, 32768)], { sizeBytes: 32768, deviceBytes });
   const folio = fs.addFolio(0);
   fs.device.isHeld = true;
   expect(iomapReadFolio(folio, fs)).toBe(0);
-  expect(fs.requests).toEqual(["R[0,5000)", "R[5120,16384)"]);
+  expect(fs.requests).toEqual([`R[0,${end})`, "R[5120,16384)"]);
   fs.device.completeAll();
   expect(fs.uptodateBlocks(folio)).toEqual([0, 1, 2, 3, 4]);
   expect([folio.isUptodate, folio.isLocked]).toEqual([false, false]);

@@ -10,11 +10,11 @@ import {
 } from "../../../test/support/script-fs.ts";
 import { openCacheFile } from "../../cache/cache-file.ts";
 import { filemapRead } from "../../cache/filemap.ts";
-import { forcePageCacheRa } from "../../cache/readahead.ts";
+import { forcePageCacheRa, ReadaheadControl } from "../../cache/readahead.ts";
 import { AssertionError } from "../../lib/assert.ts";
 import { EIO, ENOMEM, FsError } from "../../lib/errno.ts";
 import type { TraceEvent } from "../../lib/trace.ts";
-import { iomapReadFolio } from "./buffered-read.ts";
+import { iomapReadahead, iomapReadFolio } from "./buffered-read.ts";
 import { iomapInvalidateFolio, iomapReleaseFolio } from "./callbacks.ts";
 import { iomapFinishFolioRead } from "./finish-read.ts";
 import { IOMAP_INLINE } from "./iomap.ts";
@@ -68,6 +68,23 @@ test("a folio whose last mapping is a hole is readable before the next begin has
   await started;
   await fs.settle();
   expect(fs.mapping.folioAt(4)!.isUptodate).toBe(true);
+});
+
+test("the same where the hook has to wait", async () => {
+  const fs = new ScriptFs([M(0, 16384), M(16384, 32768)], {
+    sizeBytes: 32768,
+    raPages: 8,
+    readOps: lateReadOps,
+  });
+  fs.fillBlocks(fs.addFolio(0), [0], 7); // So that the folio is not handed over as a whole.
+  fs.addFolio(16384);
+  let wasUptodate: boolean | undefined;
+  fs.onBegin = ({ posBytes }) => {
+    if (posBytes === 16384) wasUptodate = fs.mapping.folioAt(0)?.isUptodate;
+  };
+  await iomapReadahead(new ReadaheadControl(fs.mapping, null, 0, 8), fs, lateReadOps);
+  expect(wasUptodate).toBe(true);
+  expect(fs.cache.lockedCount).toBe(0);
 });
 
 test("a hook that throws for a range ends the read after what is under way", () => {

@@ -24,6 +24,14 @@ test("a cached folio behind the unwritten extent does not count", () => {
   expect(iomapSeekData(fs.inode, fs.mapping, 0, fs)).toBe(49152);
 });
 
+test("blocks of the same folio behind the unwritten extent do not count", () => {
+  const fs = new ScriptFs([U(0, 8192), H(8192, 16384)], { sizeBytes: 16384 });
+  const folio = fs.addFolio(0);
+  fs.fillBlocks(folio, [10], 0x55);
+  folio.unlock();
+  expect(() => iomapSeekData(fs.inode, fs.mapping, 0, fs)).toThrow("ENXIO");
+});
+
 test("a folio that is being read is waited for", async () => {
   const fs = new ScriptFs([U(0, 32768)], { sizeBytes: 32768 });
   const folio = fs.addFolio(16384);

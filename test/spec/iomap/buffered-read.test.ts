@@ -241,6 +241,14 @@ test("I130 inline data is copied without a request, with zeros behind it", async
   expect([folio.isUptodate, folio.isLocked]).toEqual([true, false]);
 });
 
+test("I130 the folio behind inline data is zeroed, whatever was in it", () => {
+  const fs = new ScriptFs([inlineMapping(new Uint8Array(60).fill(1))], { sizeBytes: 60 });
+  const folio = fs.addFolio(0);
+  folio.bytes.fill(0xaa);
+  expect(iomapReadFolio(folio, fs)).toBe(0);
+  expect(folio.bytes).toEqual(fs.expected(0, 16384));
+});
+
 test("I131 an inline mapping shorter than the file is EIO", () => {
   const fs = new ScriptFs([inlineMapping(new Uint8Array(60))], { sizeBytes: 70 });
   const folio = fs.addFolio(0);
