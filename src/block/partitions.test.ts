@@ -403,16 +403,16 @@ describe("GPT", () => {
   );
 
   test("a header that is not for its block, or of no possible size, is damage", async () => {
-    for (const [at, value] of [
-      [24, 2],
-      [12, 91],
-      [12, 513],
-      [12, 0xffff_ffff],
+    for (const [at, value, why] of [
+      [24, 2, "a header for block 2"],
+      [12, 91, "a header of 91 bytes"],
+      [12, 513, "a header of 513 bytes"],
+      [12, 0xffff_ffff, "a header of 4294967295 bytes"],
     ] as const) {
       const disk = gptOf(SECTOR, [{ first: 100, last: 109 }]);
       putLe32(disk, SECTOR + at, value);
       sealHeader(disk, SECTOR);
-      expect((await tableOf(disk)).warnings[0]).toContain("the first GPT is damaged");
+      expect((await tableOf(disk)).warnings[0]).toContain(`the first GPT is damaged (${why})`);
     }
   });
 
