@@ -90,7 +90,7 @@ export class JournalBuilder {
   readonly blockCount: number;
   readonly first: number;
   readonly last: number;
-  readonly blocks = new Map<number, Uint8Array>();
+  readonly blocks: Map<number, Uint8Array> = new Map();
   readonly options: LogOptions;
   readonly seed: number = journalSeed(UUID);
   /** Where the next block goes. */
@@ -212,18 +212,22 @@ export class JournalBuilder {
       if (index === logged.length - 1) flags |= FLAG_LAST;
       if (isEscaped) flags |= FLAG_ESCAPE;
       flags = (flags & ~(spec.without ?? 0)) | (spec.flags ?? 0);
-      this.#tag(block, at, spec, flags, copyChecksum(this.seed, tid, data));
+      this.#tag(block, at, spec, flags, this.#hasTails ? copyChecksum(this.seed, tid, data) : 0);
       at += tagBytes + ((flags & FLAG_SAME_UUID) !== 0 ? 0 : 16);
     }
     if (at > this.blockBytes - tailBytesOf(this.#format) + 16) throw new Error("too many tags");
     this.#seal(block);
-    this.#sum = addToV1Sum(this.#sum, block);
+    this.#addToSum(block);
     this.X(block);
     for (const { data } of logged) {
-      this.#sum = addToV1Sum(this.#sum, data);
+      this.#addToSum(data);
       this.X(data);
     }
     return this;
+  }
+
+  #addToSum(block: Uint8Array): void {
+    if (this.#version === 1) this.#sum = addToV1Sum(this.#sum, block);
   }
 
   #tag(block: Uint8Array, at: number, spec: CopySpec, flags: number, checksum: number): void {
@@ -243,7 +247,7 @@ export class JournalBuilder {
   }
 
   /** Commit block of `tid`, `sec` seconds after 1970. */
-  C(tid: number, sec = 1_800_000_000 + tid): this {
+  C(tid: number, sec: number = 1_800_000_000 + tid): this {
     const block = this.#header(2, tid);
     putBe32(block, 52, sec);
     if (this.#version === 1) {
