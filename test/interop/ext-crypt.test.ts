@@ -19,7 +19,7 @@ import {
   makeExtImage,
   openExtImage,
   withKernelMount,
-} from "../support/ext-image.ts";
+} from "../support/kernel-image.ts";
 import { requireRoot, requireTool, runTool, scratchDirectory } from "../support/tools.ts";
 
 const SCRIPT = fileURLToPath(new URL("../support/encrypt_directory.py", import.meta.url));

@@ -27,7 +27,7 @@ import {
   openExtImage,
   runDebugfs,
   withKernelMount,
-} from "../support/ext-image.ts";
+} from "../support/kernel-image.ts";
 import { requireRoot, requireTool, runTool, scratchDirectory } from "../support/tools.ts";
 
 const hasTools = ["mke2fs", "debugfs", "mount", "umount"].every(requireTool);

@@ -6,7 +6,7 @@ import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { aclFromUser, aclToText } from "../../src/fs/ext/acl.ts";
-import { inodeAt, makeExtImage, openExtImage, withKernelMount } from "../support/ext-image.ts";
+import { inodeAt, makeExtImage, openExtImage, withKernelMount } from "../support/kernel-image.ts";
 import { requireRoot, requireTool, runTool, scratchDirectory } from "../support/tools.ts";
 
 const TOOLS = ["mke2fs", "mount", "umount", "setfattr", "getfattr", "setfacl", "getfacl"];

@@ -23,6 +23,11 @@ export function ascii(text: string): Uint8Array {
   return new TextEncoder().encode(text);
 }
 
+/** Writes 32-bit words from `at` on. */
+export function putLe32At(bytes: Uint8Array, at: number, words: readonly number[]): void {
+  for (const [index, word] of words.entries()) putLe32(bytes, at + 4 * index, word);
+}
+
 /** One record of a directory: inode, name, and its type if it has one. */
 export type Record = readonly [ino: number, name: string | Uint8Array, type?: number];
 
