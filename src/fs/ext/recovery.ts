@@ -111,7 +111,7 @@ async function openJournal(
     found = await openExternalJournal(ctx.sb, journalDevice, signal);
   } else {
     const detail = "its journal is on another device: give that too, or read without the journal";
-    throw new FsError("EINVAL", { detail });
+    throw new FsError("EOPNOTSUPP", { detail });
   }
   const head = new JournalLog(found.device, found.map, { blockBytes, windowBytes: 1, signal });
   const sb = decodeJournalSuperblock(await head.load(found.superblockBlock), {
@@ -180,14 +180,24 @@ function replayedBlocks(journal: OpenJournal, contents: LogContents): ReplayedBl
   return blocks;
 }
 
+/** The superblock in `bytes`; undefined if there is none, as where a copy of it is in use. */
+function decodeSuperblock(bytes: Uint8Array): Superblock | undefined {
+  if (!hasSuperblockMagic(bytes)) return undefined;
+  try {
+    return new Superblock(bytes);
+  } catch (thrown) {
+    if (hasErrnoCode(thrown)) return undefined;
+    throw thrown;
+  }
+}
+
 /** The superblock as it is after recovery, from its replayed and its home form. */
 function recoveredSuperblock(
-  replayed: Uint8Array,
+  replayed: Superblock,
   home: Uint8Array,
   journalErrno: number,
 ): Uint8Array {
-  const sb = new Superblock(replayed);
-  const bytes = replayed.slice();
+  const bytes = replayed.raw.slice();
   const copy = (from: number, end: number): void => bytes.set(home.subarray(from, end), from);
   copy(SB.s_error_count, ERROR_RECORD_END);
   copy(SB.s_first_error_time_hi, ERROR_RECORD_HI_END);
@@ -195,9 +205,9 @@ function recoveredSuperblock(
     (le16(home, SB.s_state) | (journalErrno === 0 ? 0 : STATE_ERROR)) & STATE_ERROR;
   putLe16(bytes, SB.s_state, le16(bytes, SB.s_state) | errorState);
   putLe32(bytes, SB.s_feature_incompat, le32(bytes, SB.s_feature_incompat) & ~INCOMPAT_RECOVER);
-  const wasGood = superblockChecksum(replayed) === le32(replayed, SB.s_checksum);
+  const wasGood = superblockChecksum(replayed.raw) === le32(replayed.raw, SB.s_checksum);
   // A wrong checksum stays wrong: it is the reader's to judge.
-  if (sb.hasMetadataCsum && wasGood) putLe32(bytes, SB.s_checksum, superblockChecksum(bytes));
+  if (replayed.hasMetadataCsum && wasGood) putLe32(bytes, SB.s_checksum, superblockChecksum(bytes));
   return bytes;
 }
 
@@ -227,10 +237,10 @@ async function overlay(
   const { signal } = options;
   const replayed = await readDevice(over, SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_BYTES, signal);
   let { blockCount } = ctx.sb;
-  if (hasSuperblockMagic(replayed)) {
-    // A resize may be in the log: the larger count holds.
-    blockCount = Math.max(blockCount, new Superblock(replayed).blockCount);
-    over.patchSuperblock(recoveredSuperblock(replayed, ctx.sb.raw, journal.sb.errno));
+  const after = decodeSuperblock(replayed);
+  if (after !== undefined) {
+    blockCount = Math.max(blockCount, after.blockCount); // A resize may be in the log.
+    over.patchSuperblock(recoveredSuperblock(after, ctx.sb.raw, journal.sb.errno));
   }
   checkHomes(contents, blockCount);
   return over;
@@ -266,8 +276,8 @@ async function scan(
  * Reads the live part of the log once. Memory: O(distinct home blocks in it), not O(bytes).
  *
  * @throws {FsError} what `scanLog`, `decodeJournalSuperblock` and `readFastCommits` throw for a log that
- *   is needed and damaged; `EINVAL` if the journal is on another device that was not given, or the one
- *   given is not its; `EIO`
+ *   is needed and damaged; `EOPNOTSUPP` if the journal is on another device that was not given, `EINVAL`
+ *   if the one given is not its; `EIO`
  */
 export async function replayIntoMemory(
   ctx: ExtContext,
