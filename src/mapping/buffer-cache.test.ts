@@ -287,6 +287,7 @@ describe("the device's address space", () => {
     buffers.breadahead(0, 16);
     await buffers.close();
     expect(buffers.mapping.nrpages).toBe(0);
+    expect(cache.stats().freeFrames).toBe(cache.stats().frameCount);
     expect(buffers.peek(3)).toBeUndefined();
     await expect(async () => buffers.bread(3)).rejects.toMatchObject({ code: "EBADF" });
     buffers.breadahead(0, 16);
