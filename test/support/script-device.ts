@@ -1,8 +1,9 @@
 /**
- * ScriptDevice: a block device that a test holds in its hand. Every bio is one request; it is recorded,
- * and completes at once, when the test says so, in any order, or not well.
+ * ScriptDevice: a block device that a test holds in its hand. Every bio is one request; it is
+ * recorded, and completes at once, when the test says so, in any order, or not well.
  *
- * Its content is `deviceByte(address)`, which is never 0, so that zeros are always somebody's doing.
+ * Its content is `deviceByte(address)`, which is never 0, so that zeros are always somebody's
+ * doing.
  */
 import { type Bio, endBio, REQ_RAHEAD } from "../../src/block/bio.ts";
 import type { BlockDevice } from "../../src/block/block-device.ts";

@@ -1,12 +1,13 @@
 /**
- * ScriptFs: a file system of one file whose mappings a test writes down; it stands above the real page
- * cache and below it has a `ScriptDevice`.
+ * ScriptFs: a file system of one file whose mappings a test writes down; it stands above the real
+ * page cache and below it has a `ScriptDevice`.
  *
  *     new ScriptFs([M(0, 4096), H(4096, 8192), U(8192, 12288)], { sizeBytes: 12288 })
  *
- * It records every `begin` and `end`, lets hooks change or refuse an answer, and translates requests back
- * to the file ranges that they are for, so that a test reads as its case does: `R[0,4096)`.
- * Gaps between the mappings are holes. What `expected` says is computed from the script alone.
+ * It records every `begin` and `end`, lets hooks change or refuse an answer, and translates
+ * requests back to the file ranges that they are for, so that a test reads as its case does:
+ * `R[0,4096)`. Gaps between the mappings are holes. What `expected` says is computed from the
+ * script alone.
  */
 import type { AddressSpace, AddressSpaceOperations } from "../../src/cache/address-space.ts";
 import { attachBlockState } from "../../src/cache/block-state.ts";

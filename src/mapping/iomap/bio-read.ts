@@ -3,14 +3,15 @@
  *
  *     folios      | folio 0      | folio 1      | folio 2      |
  *     ranges      |--------------|------|       |--------------|
- *     device      a .............. b            c ..............       one bio for a .. b, one for c ..
+ *     device      a .............. b            c ..............   one bio for a..b, one for c..
  *
- * A range is appended to the bio under construction while the device goes on where that ends, across
- * folios and across mappings, so a file that lies in one piece is read by one bio per 256 ranges.
+ * A range is appended to the bio under construction while the device goes on where that ends,
+ * across folios and across mappings, so a file that lies in one piece is read by one bio per 256
+ * ranges.
  *
  * Where the device ends inside a block, what is there is read and the rest of the block is zero, as
- * `guard_bio_eod` does; a device need not be a multiple of anything. Blocks wholly behind its end are
- * asked for in a bio of their own, which fails without harm to the others.
+ * `guard_bio_eod` does; a device need not be a multiple of anything. Blocks wholly behind its end
+ * are asked for in a bio of their own, which fails without harm to the others.
  *
  * After `fs/iomap/bio.c` of Linux.
  */
@@ -73,7 +74,9 @@ function submit(ctx: IomapReadFolioCtx): void {
   ctx.pending = null;
 }
 
-/** Puts `range` into the bio under construction, or into a new one (`iomap_bio_read_folio_range`). */
+/**
+ * Puts `range` into the bio under construction, or into a new one (`iomap_bio_read_folio_range`).
+ */
 function append(
   ctx: IomapReadFolioCtx,
   bdev: BlockDevice,

@@ -54,7 +54,7 @@ test("a hook may wait: folios and ranges follow each other all the same", async 
   expect(fs.calls.filter((call) => call.startsWith("begin")).length).toBe(3);
 });
 
-test("a folio whose last mapping is a hole is readable before the next begin has answered", async () => {
+test("a folio that ends with a hole is readable before the next begin has answered", async () => {
   const fs = new ScriptFs([U(0, 16384), M(16384, 32768)], { sizeBytes: 32768, raPages: 8 });
   let answer = (): void => {};
   const answered = new Promise<void>((resolve) => {

@@ -1,17 +1,18 @@
 /**
- * Buffered reads: fills locked folios from the mappings of a file, in as few requests as there are runs.
+ * Buffered reads: fills locked folios from the mappings of a file, in as few requests as there are
+ * runs.
  *
  *     folio      | uptodate | mapped      | hole        | mapped   |  behind EOF  |
  *     done by      skipped    a request     zeros now     a request   zeros now
  *
- * A folio of several blocks keeps what it has in its `FolioBlockState`, so nothing is read twice and a
- * failed request costs its own blocks only. A folio of one block needs its flags alone.
+ * A folio of several blocks keeps what it has in its `FolioBlockState`, so nothing is read twice
+ * and a failed request costs its own blocks only. A folio of one block needs its flags alone.
  *
- *  1. Every folio taken is unlocked exactly once, through `folio.endRead`: by the last completion, or
- *     here if all of it was settled without one.
- *  2. `readPendingBytes` begins at the size of the folio, before the first range is handed over, and
- *     what was not handed over is subtracted when the last range was considered. A completion inside
- *     the hook therefore never ends the read early.
+ *  1. Every folio taken is unlocked exactly once, through `folio.endRead`: by the last completion,
+ *     or here if all of it was settled without one.
+ *  2. `readPendingBytes` begins at the size of the folio, before the first range is handed over,
+ *     and what was not handed over is subtracted when the last range was considered. A completion
+ *     inside the hook therefore never ends the read early.
  *  3. Once all bytes of a folio are handed over it is not touched here any more: it may be gone.
  *  4. Blocks that are valid are never written to, not even with what should be the same bytes.
  *
@@ -43,12 +44,12 @@ import type { IomapReadFolioCtx, IomapReadOps } from "./read-ops.ts";
 /**
  * Reads `folio`, which is locked, in its mapping and not uptodate (`iomap_read_folio`).
  *
- * What is valid in it stays, what is missing is read or zeroed. The folio is unlocked, and uptodate if
- * all went well, when the last request has completed, which may be long after the return. This returns
- * when all requests are submitted: at once if `ops` and `readOps` do.
+ * What is valid in it stays, what is missing is read or zeroed. The folio is unlocked, and uptodate
+ * if all went well, when the last request has completed, which may be long after the return. This
+ * returns when all requests are submitted: at once if `ops` and `readOps` do.
  *
- * Returns 0, or the negative errno with which `begin` or a hook failed. A failed request is not told
- * here: its blocks stay invalid, so the folio is unlocked without being uptodate.
+ * Returns 0, or the negative errno with which `begin` or a hook failed. A failed request is not
+ * told here: its blocks stay invalid, so the folio is unlocked without being uptodate.
  */
 export function iomapReadFolio<I extends Inode>(
   folio: Folio,
@@ -67,11 +68,11 @@ export function iomapReadFolio<I extends Inode>(
 }
 
 /**
- * Reads the folios of `rac`, all of them new and locked (`iomap_readahead`): as `iomapReadFolio` does,
- * but the file system is asked about the whole window, and requests go across folios.
+ * Reads the folios of `rac`, all of them new and locked (`iomap_readahead`): as `iomapReadFolio`
+ * does, but the file system is asked about the whole window, and requests go across folios.
  *
- * Errors end it and are told to nobody: whoever needs a folio that is missing then reads it himself. A
- * folio that was begun is unlocked, those that were not are left in `rac`.
+ * Errors end it and are told to nobody: whoever needs a folio that is missing then reads it
+ * himself. A folio that was begun is unlocked, those that were not are left in `rac`.
  */
 export function iomapReadahead<I extends Inode>(
   rac: ReadaheadControl,
@@ -86,7 +87,10 @@ export function iomapReadahead<I extends Inode>(
   if (isPromise(done)) return done.then(() => {});
 }
 
-/** One call of `iomapReadFolio` or `iomapReadahead`: the folio in hand and how much of it is under way. */
+/**
+ * One call of `iomapReadFolio` or `iomapReadahead`: the folio in hand and how much of it is under
+ * way.
+ */
 class FolioRead implements IomapReadFolioCtx {
   readonly ops: IomapReadOps;
   readonly rac: ReadaheadControl | null;
@@ -201,9 +205,9 @@ class FolioRead implements IomapReadFolioCtx {
   }
 
   /**
-   * Advances over valid blocks, at most `partBytes`, and returns the length of the missing range that
-   * begins there, 0 if there is none (`iomap_adjust_read_range`). The range ends before the next valid
-   * block and behind the last block of the file, since what lies farther is never read.
+   * Advances over valid blocks, at most `partBytes`, and returns the length of the missing range
+   * that begins there, 0 if there is none (`iomap_adjust_read_range`). The range ends before the
+   * next valid block and behind the last block of the file, since what lies farther is never read.
    */
   #skipToMissing(iter: IomapIter, partBytes: number): number {
     if (this.#state === null) return this.folio!.isUptodate ? skip(iter, partBytes) : partBytes;
@@ -251,7 +255,9 @@ class FolioRead implements IomapReadFolioCtx {
     iomapIterAdvance(iter, lengthBytes);
   }
 
-  /** Inline data ends the file, and the folio is zeroed behind it: nothing is left to ask for in it. */
+  /**
+   * Inline data ends the file, and the folio is zeroed behind it: nothing is left to ask for in it.
+   */
   #readInline(iter: IomapIter): void {
     const folio = this.folio!;
     if (!folio.isUptodate) {

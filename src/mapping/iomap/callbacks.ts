@@ -1,5 +1,6 @@
 /**
- * What the page cache asks of a file that is read through iomap: is this part valid, may the folio go.
+ * What the page cache asks of a file that is read through iomap: is this part valid, may the folio
+ * go.
  *
  * After `fs/iomap/buffered-io.c` of Linux.
  */
@@ -8,8 +9,9 @@ import { isOneBlock } from "./finish-read.ts";
 
 /**
  * Whether all blocks of `folio` that `fromBytes` and the `countBytes` behind it touch are uptodate
- * (`iomap_is_partially_uptodate`); what lies behind the folio's end does not count. False for a folio
- * without a state for its blocks: there the folio's flag says all. O(blocks of the range / 32).
+ * (`iomap_is_partially_uptodate`); what lies behind the folio's end does not count. False for a
+ * folio without a state for its blocks: there the folio's flag says all. O(blocks of the range /
+ * 32).
  */
 export function iomapIsPartiallyUptodate(
   folio: Folio,
@@ -22,8 +24,9 @@ export function iomapIsPartiallyUptodate(
 }
 
 /**
- * Gives up what is kept for the blocks of `folio`, which the cache wants to drop (`iomap_release_folio`).
- * False, and nothing is given up, if it is dirty. No I/O of it may be pending.
+ * Gives up what is kept for the blocks of `folio`, which the cache wants to drop
+ * (`iomap_release_folio`). False, and nothing is given up, if it is dirty. No I/O of it may be
+ * pending.
  */
 export function iomapReleaseFolio(folio: Folio): boolean {
   emitFolioEvent("iomap_release_folio", folio, 0, folio.sizeBytes);

@@ -1,13 +1,14 @@
 /**
- * CompletionQueue: where finished requests wait for their folios to be unlocked, so that a burst of them
- * does not keep the event loop from everything else.
+ * CompletionQueue: where finished requests wait for their folios to be unlocked, so that a burst of
+ * them does not keep the event loop from everything else.
  *
  *     bio.endIo --> add(work, folios) --+-- done at once, while the burst is small
  *                                       `-- queued behind a turn of the loop, once it is not
  *
  * A store in memory can complete a hundred thousand folios without the loop ever turning, since
- * microtasks come before I/O. So after `FOLIOS_PER_TURN` folios or `WORK_MS_PER_TURN` of work a turn is
- * taken. Only time spent in the work counts: requests that come one by one are seldom put off.
+ * microtasks come before I/O. So after `FOLIOS_PER_TURN` folios or `WORK_MS_PER_TURN` of work a
+ * turn is taken. Only time spent in the work counts: requests that come one by one are seldom put
+ * off.
  *
  *  1. Work is done in the order it came.
  *  2. While anything is queued, a turn is pending or the queue is being worked off.

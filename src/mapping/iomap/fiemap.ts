@@ -4,9 +4,9 @@
  *     mappings   M[0,4096)  H[4096,8192)  U[8192,12288)
  *     extents    {0, 4096, flags 0}       {8192, 4096, UNWRITTEN|LAST}
  *
- * Extents are the mappings as the file system gives them for the range: holes left out, neighbours not
- * joined, nothing clipped to the bytes asked for. LAST stands on the last extent *of the range*, also if
- * the file goes on: so does the kernel.
+ * Extents are the mappings as the file system gives them for the range: holes left out, neighbours
+ * not joined, nothing clipped to the bytes asked for. LAST stands on the last extent *of the
+ * range*, also if the file goes on: so does the kernel.
  *
  * After `fs/iomap/fiemap.c` and `fs/ioctl.c` of Linux, `Documentation/filesystems/fiemap.rst`.
  * Left out: `FIEMAP_FLAG_XATTR` and `FIEMAP_FLAG_CACHE`, which iomap refuses too.
@@ -108,8 +108,8 @@ class FiemapFill {
 }
 
 /**
- * The extents of `inode` in the range (`iomap_fiemap`). A file system that throws `ENOENT` from `begin`
- * says that there is no such mapping: the result is empty then.
+ * The extents of `inode` in the range (`iomap_fiemap`). A file system that throws `ENOENT` from
+ * `begin` says that there is no such mapping: the result is empty then.
  *
  * @throws {FsError} `EINVAL` for a length of 0 or a negative start, `EFBIG` for a start behind the
  *   largest file, `EBADR` for an unknown flag; what `ops.begin` throws

@@ -1,10 +1,10 @@
 /**
  * The end of reads: which blocks became valid, and whether that was the last request of the folio.
  *
- *     readPendingBytes    size of the folio --> minus what nobody asked for --> minus each completion --> 0
+ *     readPendingBytes    size of the folio, minus what nobody asked for, minus each completion: 0
  *
- * At 0 the read ends, once: the folio is uptodate if all its blocks are valid, and unlocked. A folio of
- * one block has no counter, as it has one request.
+ * At 0 the read ends, once: the folio is uptodate if all its blocks are valid, and unlocked. A
+ * folio of one block has no counter, as it has one request.
  *
  * After `fs/iomap/buffered-io.c` of Linux.
  */
@@ -15,9 +15,10 @@ import { assert } from "../../lib/assert.ts";
 import type { Errno } from "../../lib/errno.ts";
 
 /**
- * Notes that the read of `lengthBytes` at `offsetBytes` of `folio` has ended, with 0 or a negative errno
- * (`iomap_finish_folio_read`). The last one ends the read of the folio, which unlocks it. Whoever took
- * the range over in `readFolioRange` calls it, exactly once. Never throws for a failed read.
+ * Notes that the read of `lengthBytes` at `offsetBytes` of `folio` has ended, with 0 or a negative
+ * errno (`iomap_finish_folio_read`). The last one ends the read of the folio, which unlocks it.
+ * Whoever took the range over in `readFolioRange` calls it, exactly once. Never throws for a failed
+ * read.
  */
 export function iomapFinishFolioRead(
   folio: Folio,

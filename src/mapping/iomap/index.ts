@@ -1,6 +1,6 @@
 /**
- * iomap: file operations over runs of a file instead of single blocks. `iomap.ts` has the words, `iter.ts`
- * the loop, every other file one family of operations.
+ * iomap: file operations over runs of a file instead of single blocks. `iomap.ts` has the words,
+ * `iter.ts` the loop, every other file one family of operations.
  */
 export * from "./bio-read.ts";
 export * from "./buffered-read.ts";

@@ -1,5 +1,6 @@
 /**
- * Inline data: a small file, or the tail of one, that lies in the inode and not in blocks of its own.
+ * Inline data: a small file, or the tail of one, that lies in the inode and not in blocks of its
+ * own.
  *
  *     inlineData    |-- inode.size - iomap.offsetBytes bytes --|.. room ..|
  *     folio         |-------------- copied -------------------|--- zeros up to its end ---|
@@ -14,12 +15,11 @@ import { IOMAP_INLINE } from "./iomap.ts";
 import { type IomapIter, iomapIterSrcmap } from "./iter.ts";
 
 /**
- * Fills `folio` from the inline mapping at hand: from where that begins in the folio to the folio's end,
- * with zeros behind the end of the file (`iomap_read_inline_data`). Returns the offset in the folio from
- * which on it is now up to date; to record that is left to the caller.
+ * Fills `folio` from the inline mapping at hand: from where that begins in the folio to the folio's
+ * end, with zeros behind the end of the file (`iomap_read_inline_data`). Returns the offset in the
+ * folio from which on it is now up to date; to record that is left to the caller.
  *
- * @throws {FsError} `EIO` if the mapping has no buffer, or one that is shorter than the file, or begins
- *   inside a block
+ * @throws {FsError} `EIO` if the mapping has no buffer, or one that is shorter than the file
  */
 export function iomapReadInlineData(iter: IomapIter, folio: Folio): number {
   const iomap = iomapIterSrcmap(iter);

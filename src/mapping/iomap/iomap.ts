@@ -1,9 +1,9 @@
 /**
- * Iomap: a run of a file, and where on a device it lies; the word that file systems and the operations
- * of this folder speak to each other.
+ * Iomap: a run of a file, and where on a device it lies; the word that file systems and the
+ * operations of this folder speak to each other.
  *
- *     read, seek, FIEMAP ..      "where is byte pos?"      IomapOps.begin fills an `Iomap`, the largest it
- *                                                          can give, not one block
+ *     read, seek, FIEMAP ..    "where is byte pos?"    `begin` of the file system fills an `Iomap`:
+ *                                                      the largest it can give, not one block
  *
  *     file     |----- IOMAP_MAPPED -----|-- IOMAP_HOLE --|-- IOMAP_UNWRITTEN --|
  *              offsetBytes .. + lengthBytes
@@ -16,9 +16,11 @@
  *     IOMAP_UNWRITTEN    zeros, no request      yes
  *     IOMAP_INLINE       a copy of `inlineData` IOMAP_NULL_ADDR
  *
- * All ranges are bytes, half open, and begin and end at blocks of the file, save an inline one's end.
+ * All ranges are bytes, half open, and begin and end at blocks of the file, save an inline one's
+ * end.
  *
- * After `include/linux/iomap.h` of Linux. Left out: `dax_dev` and `folio_ops`, which have no user here.
+ * After `include/linux/iomap.h` of Linux. Left out: `dax_dev` and `folio_ops`, which have no user
+ * here.
  */
 import type { BlockDevice } from "../../block/block-device.ts";
 import type { Inode } from "../../cache/inode.ts";
@@ -40,7 +42,10 @@ export type IomapType =
 /** `addrBytes` of a mapping that lies nowhere on a device. */
 export const IOMAP_NULL_ADDR = -1;
 
-/** Space just allocated or reserved: what is not written must be zeroed, and it is undone on failure. */
+/**
+ * Space just allocated or reserved: what is not written must be zeroed, and it is undone on
+ * failure.
+ */
 export const IOMAP_F_NEW = 0x1;
 /** Metadata needed to reach the data is not committed yet. */
 export const IOMAP_F_DIRTY = 0x2;
@@ -83,8 +88,8 @@ export const IOMAP_ATOMIC = 0x200;
 export const IOMAP_DONTCACHE = 0x400;
 
 /**
- * One mapping (`struct iomap`). `begin` fills it, the iterator owns it and empties it before the next
- * `begin`, so nobody keeps it longer than `end`.
+ * One mapping (`struct iomap`). `begin` fills it, the iterator owns it and empties it before the
+ * next `begin`, so nobody keeps it longer than `end`.
  */
 export interface Iomap {
   type: IomapType;
@@ -105,15 +110,15 @@ export interface Iomap {
 }
 
 /**
- * What a file system supplies (`struct iomap_ops`). Both may finish at once, which costs no promise.
- * They throw `FsError` for what may happen; nothing is held when they do.
+ * What a file system supplies (`struct iomap_ops`). Both may finish at once, which costs no
+ * promise. They throw `FsError` for what may happen; nothing is held when they do.
  */
 export interface IomapOps<I extends Inode = Inode> {
   /**
-   * Fills `iomap` for at least the byte at `posBytes` (`iomap_begin`), and `srcmap` if old data is to
-   * be read from elsewhere (copy-on-write). `lengthBytes` says how much is wanted, which is a hint: the
-   * mapping may be longer or shorter. `flags` are `IOMAP_WRITE` .. ; 0 is a read, which must not
-   * allocate. Both mappings come empty: a hole of no length.
+   * Fills `iomap` for at least the byte at `posBytes` (`iomap_begin`), and `srcmap` if old data is
+   * to be read from elsewhere (copy-on-write). `lengthBytes` says how much is wanted, which is a
+   * hint: the mapping may be longer or shorter. `flags` are `IOMAP_WRITE` .. ; 0 is a read, which
+   * must not allocate. Both mappings come empty: a hole of no length.
    */
   begin(
     inode: I,
@@ -124,8 +129,8 @@ export interface IomapOps<I extends Inode = Inode> {
     srcmap: Iomap,
   ): MaybeAsync<void>;
   /**
-   * Called once for every `begin` that did not throw (`iomap_end`): `lengthBytes` of the mapping could
-   * be used from `posBytes` on, `writtenBytes` were. What it throws counts if nothing was.
+   * Called once for every `begin` that did not throw (`iomap_end`): `lengthBytes` of the mapping
+   * could be used from `posBytes` on, `writtenBytes` were. What it throws counts if nothing was.
    */
   end?(
     inode: I,
@@ -170,15 +175,17 @@ export function iomapEndBytes(iomap: Iomap): number {
   return iomap.offsetBytes + iomap.lengthBytes;
 }
 
-/** Byte on the device at which byte `posBytes` of the file lies (`iomap_sector`). It must have one. */
+/**
+ * Byte on the device at which byte `posBytes` of the file lies (`iomap_sector`). It must have one.
+ */
 export function iomapAddrOf(iomap: Iomap, posBytes: number): number {
   return iomap.addrBytes + posBytes - iomap.offsetBytes;
 }
 
 /**
  * What is wrong with `iomap` as the answer of `begin` for byte `posBytes` of a file with blocks of
- * `blockBytes`, or `null` if it keeps the contract (`iomap_iter_done`). An image can provoke a wrong
- * answer, so this is no assertion.
+ * `blockBytes`, or `null` if it keeps the contract (`iomap_iter_done`). An image can provoke a
+ * wrong answer, so this is no assertion.
  */
 export function iomapContractBreach(
   iomap: Iomap,

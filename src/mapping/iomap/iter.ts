@@ -1,18 +1,19 @@
 /**
- * The iterator: asks a file system for one mapping after the other and has each worked on by the same
- * body. Every operation of iomap is this loop with a body of its own.
+ * The iterator: asks a file system for one mapping after the other and has each worked on by the
+ * same body. Every operation of iomap is this loop with a body of its own.
  *
  *     begin(pos, length) --> Iomap --> body(iter), which advances --> end(.., advanced) --+
  *       ^                                                                                 |
  *       +---- range left, and the body advanced or the mapping was stale -----------------+
  *
- *  1. `end` follows every `begin` that did not throw, also when the answer was unusable, the body threw
- *     or nothing was advanced.
+ *  1. `end` follows every `begin` that did not throw, also when the answer was unusable, the body
+ *     threw or nothing was advanced.
  *  2. The position moves only in `iomapIterAdvance`, and never beyond the mapping.
- *  3. What the body throws ends the iteration after `end`. What `end` throws counts only if the mapping
- *     was not used at all, and then before the body's error: with progress, the next `begin` meets it.
- *  4. A body that neither advances nor throws ends the iteration: no step repeats for ever, save that of
- *     a stale mapping, and that at most `STALE_TRIES_MAX` times.
+ *  3. What the body throws ends the iteration after `end`. What `end` throws counts only if the
+ *     mapping was not used at all, and then before the body's error: with progress, the next
+ *     `begin` meets it.
+ *  4. A body that neither advances nor throws ends the iteration: no step repeats for ever, save
+ *     that of a stale mapping, and that at most `STALE_TRIES_MAX` times.
  *  5. As long as `begin`, body and `end` return at once there is no promise and no microtask.
  *
  * After `fs/iomap/iter.c` of Linux. Left out: the `status` of the iterator, since bodies throw.
@@ -35,7 +36,9 @@ import {
 /** Stale answers in a row, without progress, after which a file system is taken to be broken. */
 const STALE_TRIES_MAX = 1000;
 
-/** Where an operation is: what is left of its range, and the mapping at hand (`struct iomap_iter`). */
+/**
+ * Where an operation is: what is left of its range, and the mapping at hand (`struct iomap_iter`).
+ */
 export interface IomapIter<I extends Inode = Inode> {
   readonly inode: I;
   /** Next byte to work on. */
@@ -109,14 +112,14 @@ export function iomapIterAdvance(iter: IomapIter, countBytes: number): void {
 }
 
 /**
- * Works through the range of `iter`: `body` is called with one mapping of `ops` after the other until
- * nothing is left or nothing moves (`iomap_iter`). See the head of the file for who wins when both the
- * body and `end` fail. On a throw, `iter.posBytes` tells how far it came.
+ * Works through the range of `iter`: `body` is called with one mapping of `ops` after the other
+ * until nothing is left or nothing moves (`iomap_iter`). See the head of the file for who wins when
+ * both the body and `end` fail. On a throw, `iter.posBytes` tells how far it came.
  *
  * Returns at once, without a promise, as long as everything it calls does.
  *
- * @throws what `begin`, `body` or `end` throw; `FsError` `EIO` for a mapping that breaks the contract of
- *   `IomapOps`, or that is stale again and again
+ * @throws what `begin`, `body` or `end` throw; `FsError` `EIO` for a mapping that breaks the
+ *   contract of `IomapOps`, or that is stale again and again
  */
 export function iomapIterate<I extends Inode>(
   iter: IomapIter<I>,

@@ -244,7 +244,9 @@ class World {
     return missing;
   }
 
-  /** Every missing block is asked for once, nothing else is, and no two requests lie side by side. */
+  /**
+   * Every missing block is asked for once, nothing else is, and no two requests lie side by side.
+   */
   #checkRequests(from: number, missing: Set<number>): void {
     const { fs } = this;
     const requests = fs.device.requests.slice(from);

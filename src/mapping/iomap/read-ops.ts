@@ -1,8 +1,10 @@
 /**
- * How buffered reads get their bytes: the hooks that a file system may supply, and what is passed along.
+ * How buffered reads get their bytes: the hooks that a file system may supply, and what is passed
+ * along.
  *
- * The usual ones, `iomapBioReadOps`, build bios for the mapping's device. A file system that has its data
- * elsewhere, or looks at it before it is believed (checksums, decryption), supplies its own.
+ * The usual ones, `iomapBioReadOps`, build bios for the mapping's device. A file system that has
+ * its data elsewhere, or looks at it before it is believed (checksums, decryption), supplies its
+ * own.
  *
  * After `struct iomap_read_ops` in `include/linux/iomap.h` of Linux.
  */
@@ -25,9 +27,9 @@ export interface IomapReadFolioCtx {
 /** Where data comes from (`struct iomap_read_ops`). */
 export interface IomapReadOps {
   /**
-   * Starts, or collects, the read of `lengthBytes` bytes from `iter.posBytes` on, whole blocks inside
-   * `ctx.folio`, into the folio (`read_folio_range`). Unless it throws it takes the range over: then
-   * `iomapFinishFolioRead` is called for it exactly once, be it inside this call.
+   * Starts, or collects, the read of `lengthBytes` bytes from `iter.posBytes` on, whole blocks
+   * inside `ctx.folio`, into the folio (`read_folio_range`). Unless it throws it takes the range
+   * over: then `iomapFinishFolioRead` is called for it exactly once, be it inside this call.
    */
   readFolioRange(iter: IomapIter, ctx: IomapReadFolioCtx, lengthBytes: number): MaybeAsync<void>;
   /** Submits what was collected: nothing follows (`submit_read`). Must not throw. */

@@ -4,9 +4,10 @@
  *     file      |- mapped -|- hole -|----- unwritten -----|- delalloc -|
  *     data?     yes         no       if the cache has it    yes
  *
- * An unwritten extent reads as zeros, so it is a hole; but what was written to it and is not converted
- * yet stands in the cache. There the cache decides, block by block, and so a block that was merely read
- * counts as data until it is evicted, as in the kernel. Callers must not depend on that.
+ * An unwritten extent reads as zeros, so it is a hole; but what was written to it and is not
+ * converted yet stands in the cache. There the cache decides, block by block, and so a block that
+ * was merely read counts as data until it is evicted, as in the kernel. Callers must not depend on
+ * that.
  *
  * After `fs/iomap/seek.c` and `mapping_seek_hole_data` in `mm/filemap.c` of Linux. Left out: shadow
  * entries of evicted folios, which the kernel takes for data.
@@ -50,10 +51,11 @@ export function iomapSeekHole<I extends Inode>(
 }
 
 /**
- * Position of the first data at or behind `posBytes` (`iomap_seek_data`). Waits as `iomapSeekHole` does.
+ * Position of the first data at or behind `posBytes` (`iomap_seek_data`). Waits as `iomapSeekHole`
+ * does.
  *
- * @throws {FsError} `ENXIO` if there is none, or if `posBytes` is not inside the file; what `ops.begin`
- *   throws
+ * @throws {FsError} `ENXIO` if there is none, or if `posBytes` is not inside the file; what
+ *   `ops.begin` throws
  */
 export function iomapSeekData<I extends Inode>(
   inode: I,
@@ -112,8 +114,8 @@ function seekInMapping(whence: Whence, iter: IomapIter, mapping: AddressSpace): 
 }
 
 /**
- * The first hole or data in `startBytes..endBytes` as the cache sees it (`mapping_seek_hole_data`): what
- * is not cached, or not uptodate, is a hole. Folios that are being read are waited for.
+ * The first hole or data in `startBytes..endBytes` as the cache sees it (`mapping_seek_hole_data`):
+ * what is not cached, or not uptodate, is a hole. Folios that are being read are waited for.
  */
 function seekInCache(
   whence: Whence,
@@ -144,7 +146,10 @@ function nextFolio(mapping: AddressSpace, posBytes: number, endBytes: number): F
   return index === -1 ? undefined : mapping.folioAt(index);
 }
 
-/** First byte in `fromBytes..endBytes`, all inside `folio`, that is what is looked for, or `endBytes`. */
+/**
+ * First byte in `fromBytes..endBytes`, all inside `folio`, that is what is looked for, or
+ * `endBytes`.
+ */
 function seekInFolio(whence: Whence, folio: Folio, fromBytes: number, endBytes: number): number {
   if (folio.isUptodate) return whence === "data" ? fromBytes : endBytes;
   const { ops, host } = folio.mapping!;

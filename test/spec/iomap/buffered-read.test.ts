@@ -25,7 +25,9 @@ import {
 
 const ALL_BLOCKS = range(0, 15);
 
-/** A folio of the script that was handed to `iomapReadFolio`, with the device's completions held. */
+/**
+ * A folio of the script that was handed to `iomapReadFolio`, with the device's completions held.
+ */
 function beginRead(fs: ScriptFs, folio: Folio = fs.addFolio(0)): Folio {
   fs.device.isHeld = true;
   expect(iomapReadFolio(folio, fs)).toBe(0);
@@ -146,7 +148,7 @@ test("I17 a readahead of 64 KiB is two requests, one for each mapped range", asy
   expect(bytes.length).toBe(65536);
 });
 
-test("I18 completions inside the hook do not end the read before all ranges were considered", () => {
+test("I18 completions inside the hook end the read only after the last range", () => {
   const locked: boolean[] = [];
   const readOps: IomapReadOps = {
     readFolioRange(iter, ctx, lengthBytes) {
@@ -192,7 +194,7 @@ test("I19 a folio of one block fails as a whole and has no state for parts", () 
 });
 
 test.each(["at once", "later"])(
-  "I20 an error in a readahead costs the folios from there on, and is told to their own reader (%s)",
+  "I20 an error in a readahead costs the folios behind it, and their readers hear of it (%s)",
   async (when) => {
     const options: ScriptFsOptions = { sizeBytes: 65536, raPages: 32 };
     const fs = new ScriptFs([M(0, 32768), M(32768, 65536)], options);

@@ -1,6 +1,6 @@
 /**
- * Cases I120, I122 to I125 and I137 (holes and data) and I126 to I128 (FIEMAP, bmap), as far as reading
- * goes.
+ * Cases I120, I122 to I125 and I137 (holes and data) and I126 to I128 (FIEMAP, bmap), as far as
+ * reading goes.
  */
 import { expect, test } from "vitest";
 import { openCacheFile } from "../../../src/cache/cache-file.ts";
@@ -124,7 +124,7 @@ test("I126 FIEMAP gives the extents with their states, the last one marked", () 
   });
 });
 
-test("I127 FIEMAP counts, stops when full, and takes mappings as the file system gives them", () => {
+test("I127 FIEMAP counts, stops when full, and takes mappings as they are given", () => {
   const fs = sparseFile();
   expect(fiemap(fs, { maxExtents: 0 })).toEqual({ count: 3, extents: [] });
   const first = { logicalBytes: 4096, physicalBytes: SCRIPT_ADDR + 4096, lengthBytes: 4096 };
