@@ -16,10 +16,13 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { foldName } from "../../src/fs/ext/casefold.ts";
+import { hashName } from "../../src/fs/ext/dir-hash.ts";
 import type { ExtFileSystem } from "../../src/fs/ext/ext-fs.ts";
 import type { ExtInode } from "../../src/fs/ext/inode.ts";
 import { readOrphans } from "../../src/fs/ext/orphan.ts";
 import { inlineDataOf } from "../../src/fs/ext/xattr.ts";
+import { Random } from "../../src/lib/random.ts";
 import {
   entriesOf,
   inodeAt,
@@ -259,6 +262,45 @@ describe.skipIf(!mayRun)("symlinks", () => {
       await close();
     });
   }
+});
+
+/** The hashes that debugfs gives to `names`, folded, as "major/minor" in hexadecimal digits. */
+function toolHashes(names: readonly string[]): string[] {
+  const commands = names.map((name) => `dx_hash -h half_md4 -c -e utf8 "${name}"`);
+  const printed = runTool("debugfs", [], { input: `${commands.join("\n")}\n` });
+  const found = printed.matchAll(/ is 0x([0-9a-f]+) \(minor 0x([0-9a-f]+)\)/g);
+  return Array.from(found, ([, major, minor]) => `${major}/${minor}`);
+}
+
+/** The same by our own fold and hash. */
+function ourHash(name: string): string {
+  const bytes = Buffer.from(name);
+  const { major, minor } = hashName(1, foldName(bytes) ?? bytes, new Uint32Array(4));
+  return `${major.toString(16)}/${minor.toString(16)}`;
+}
+
+describe.skipIf(!requireTool("debugfs"))("the fold of a name", () => {
+  test("is that of e2fsprogs for code points of all planes", () => {
+    const names: string[] = [];
+    for (let codePoint = 0x80; codePoint < 0x11_0000; codePoint += codePoint < 0x3000 ? 1 : 97) {
+      if (codePoint >= 0xd800 && codePoint < 0xe000) continue;
+      names.push(`A${String.fromCodePoint(codePoint)}Z`);
+    }
+    expect(names.map(ourHash)).toEqual(toolHashes(names));
+  });
+
+  test("is that of e2fsprogs for letters and marks in any order", () => {
+    const random = new Random(12);
+    const parts = [
+      ...[..."Az\u0301\u0323\u0345\u0327\u05b0\u05b4\u1ab0\u1df9", ..."\u1f80\u1f84ﬁßİıΣς"],
+      ...[..."\u2065\u00ad\u200d\u034f\u{e0100}", ..."\u0378\u{11938}\u{1e08f}\ua7cb"],
+      ...[..."가각\u1100\u1161\u11a8\ufb2c\u212b\uf900", ..."\u13f8\uab70\u1c90\u{1e921}"],
+    ];
+    const names = Array.from({ length: 5000 }, () =>
+      Array.from({ length: 1 + random.below(9) }, () => random.pick(parts)).join(""),
+    );
+    expect(names.map(ourHash)).toEqual(toolHashes(names));
+  });
 });
 
 describe.skipIf(!mayRun)("a directory that ignores case", () => {
