@@ -1,0 +1,162 @@
+import { expect, test } from "vitest";
+import { CachedFile } from "../../test/support/cached-file.ts";
+import { AssertionError } from "../lib/assert.ts";
+import { KIB, MIB, PAGE_BYTES } from "../lib/units.ts";
+import { fadvise, POSIX_FADV_SEQUENTIAL, POSIX_FADV_WILLNEED } from "./fadvise.ts";
+import { filemapRead } from "./filemap.ts";
+import { forcePageCacheRa, type ReadaheadControl } from "./readahead.ts";
+
+const LARGE = { sizeBytes: 64 * MIB, arenaBytes: 64 * MIB, maxOrder: 8, raPages: 256 };
+
+test("each window of a stream comes in larger folios, up to one of 1 MiB", async () => {
+  const fixture = new CachedFile(LARGE);
+  for (let pos = 0; pos < 8 * MIB; pos += MIB) await fixture.read(pos, MIB);
+  const orders = fixture.script.reads.map(({ folios }) => folios.map(({ order }) => order));
+  expect(orders.map((list) => [list.length, list[0]])).toEqual([
+    [256, 0],
+    [64, 2],
+    [16, 4],
+    [4, 6],
+    [1, 8],
+    [1, 8],
+    [1, 8],
+    [1, 8],
+    [1, 8],
+  ]);
+  fixture.cache.verify();
+});
+
+test("where no large run of frames is free, smaller folios are taken", async () => {
+  const fixture = new CachedFile({ ...LARGE, arenaBytes: 16 * MIB });
+  const { arena } = fixture.cache;
+  const frames = Array.from({ length: 3900 }, () => fixture.cache.allocFolio(0)!);
+  for (let at = 0; at < frames.length; at++) if (at % 8 !== 0) frames[at]!.put();
+  for (let pos = 0; pos < 12 * MIB; pos += MIB) expect(await fixture.read(pos, MIB)).toBe(MIB);
+  const orders = fixture.script.reads.slice(3).flatMap((read) => read.folios);
+  expect(new Set(orders.map(({ order }) => order))).toEqual(new Set([0, 1, 2]));
+  expect(arena.freeFrames).toBeGreaterThanOrEqual(arena.reserveFrames);
+  arena.verify();
+});
+
+test("a large folio ends where the file ends, and lies around a cached page", async () => {
+  const fixture = new CachedFile({ ...LARGE, sizeBytes: 21 * PAGE_BYTES });
+  await fixture.readPages(9);
+  fixture.file.ra.order = 2;
+  await fixture.readPages(0);
+  await fixture.readPages(1);
+  const orders = fixture.script.reads.map(({ folios }) => folios.map(({ order }) => order));
+  expect(fixture.script.log).toEqual(["9", "0-3 m1", "4-8 m4", "10-19"]);
+  expect(orders.slice(2)).toEqual([
+    [2, 0],
+    [1, 2, 2],
+  ]);
+});
+
+test("blocks larger than a page come in folios that hold whole ones", async () => {
+  const fixture = new CachedFile({ sizeBytes: 37 * PAGE_BYTES, minOrder: 2, raPages: 32 });
+  expect(await fixture.readPages(5)).toBe(PAGE_BYTES);
+  expect(fixture.script.log).toEqual(["4-7"]);
+  expect(await fixture.readPages(30, 7)).toBe(7 * PAGE_BYTES);
+  expect(fixture.script.log.slice(1)).toEqual(["28-39"]);
+  expect(fixture.folio(36).order).toBe(2);
+  fixture.cache.verify();
+});
+
+test("folios that the file system does not take are removed again", async () => {
+  const fixture = new CachedFile({ sizeBytes: 64 * PAGE_BYTES });
+  let taken: [number, number] | undefined;
+  Object.assign(fixture.script, {
+    readahead(rac: ReadaheadControl) {
+      const folio = rac.next()!;
+      taken = [rac.index, rac.nrPages];
+      folio.endRead(true);
+    },
+  });
+  const into = new Uint8Array(1);
+  expect(filemapRead({ file: fixture.file, posBytes: 0, flags: 0 }, into)).toBe(1);
+  expect(taken).toEqual([1, 3]);
+  expect(fixture.mapping.nrpages).toBe(1);
+  fixture.cache.verify();
+});
+
+test("without a readahead operation folios are read one by one", async () => {
+  const fixture = new CachedFile({ sizeBytes: 64 * PAGE_BYTES });
+  Object.assign(fixture.script, { readahead: undefined });
+  await fixture.readPages(0);
+  expect(fixture.script.log).toEqual(["0", "1 m1", "2", "3"]);
+});
+
+test("a window that needs metadata first does not hold up the reader at its mark", async () => {
+  const fixture = new CachedFile({ sizeBytes: 64 * PAGE_BYTES });
+  await fixture.readPages(0);
+  let goOn = () => {};
+  fixture.script.onReadahead = () =>
+    new Promise((resolve) => {
+      goOn = resolve;
+    });
+  const into = new Uint8Array(PAGE_BYTES);
+  const iocb = { file: fixture.file, posBytes: PAGE_BYTES, flags: 0 };
+  expect(filemapRead(iocb, into)).toBe(PAGE_BYTES);
+  let isClosed = false;
+  const closing = Promise.resolve(fixture.cache.closeMapping(fixture.mapping)).then(() => {
+    isClosed = true;
+  });
+  await fixture.clock.turn();
+  expect(isClosed).toBe(false);
+  goOn();
+  await closing;
+  expect(fixture.script.log).toEqual(["0-3 m1", "4-11 m4"]);
+  expect(fixture.cache.stats().cachedPages).toBe(0);
+});
+
+test("a reader that misses waits until its window is submitted", async () => {
+  const fixture = new CachedFile({ sizeBytes: 64 * PAGE_BYTES });
+  fixture.script.onReadahead = () => fixture.clock.turn();
+  expect(await fixture.readPages(0, 2)).toBe(2 * PAGE_BYTES);
+  expect(fixture.script.log[0]).toBe("0-3 m2");
+});
+
+test("forced readahead comes in chunks of 2 MiB, and skips what is cached", async () => {
+  const fixture = new CachedFile({ ...LARGE, ioPages: 2048 });
+  await forcePageCacheRa(fixture.file, 0, 1200);
+  expect(fixture.script.log).toEqual(["0-511", "512-1023", "1024-1199"]);
+  expect(fixture.file.ra).toMatchObject({ start: 0, size: 0 });
+  expect(await fixture.logOf(() => forcePageCacheRa(fixture.file, 0, 1300))).toEqual(["1200-1299"]);
+});
+
+test("forced readahead goes on behind a chunk that had to wait", async () => {
+  const fixture = new CachedFile({ ...LARGE, ioPages: 2048 });
+  fixture.script.onReadahead = () => fixture.clock.turn();
+  await forcePageCacheRa(fixture.file, 0, 1200);
+  expect(fixture.script.log).toEqual(["0-511", "512-1023", "1024-1199"]);
+});
+
+test("WILLNEED to the end of the largest file reads one window", async () => {
+  const fixture = new CachedFile({ sizeBytes: MIB });
+  expect(await fadvise(fixture.file, 512 * KIB, 0, POSIX_FADV_WILLNEED)).toBe(0);
+  expect(fixture.script.log).toEqual(["128-159"]);
+});
+
+test("SEQUENTIAL doubles the window", async () => {
+  const fixture = new CachedFile({ sizeBytes: MIB });
+  expect(fadvise(fixture.file, 0, 0, POSIX_FADV_SEQUENTIAL)).toBe(0);
+  await fixture.readPages(0, 64);
+  expect(fixture.script.log[0]).toBe("0-63 m32");
+});
+
+test("a folio of a run that is not locked any more is a bug", async () => {
+  const fixture = new CachedFile({ sizeBytes: MIB });
+  let failure: unknown;
+  fixture.script.onReadahead = (rac) => {
+    const folio = fixture.folio(rac.index);
+    folio.unlock();
+    try {
+      rac.next();
+    } catch (thrown) {
+      failure = thrown;
+    }
+    folio.tryLock();
+  };
+  await fixture.readPages(0);
+  expect(failure).toBeInstanceOf(AssertionError);
+});

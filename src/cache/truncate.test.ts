@@ -1,0 +1,102 @@
+import { expect, test } from "vitest";
+import { CachedFile } from "../../test/support/cached-file.ts";
+import { EINVAL } from "../lib/errno.ts";
+import { MIB, PAGE_BYTES } from "../lib/units.ts";
+import { attachBlockState } from "./block-state.ts";
+import { fadvise, POSIX_FADV_DONTNEED, POSIX_FADV_NOREUSE } from "./fadvise.ts";
+import { PG_DIRTY } from "./folio.ts";
+import { evict } from "./reclaim.ts";
+import { invalidateMappingPages, truncateInodePagesFinal } from "./truncate.ts";
+
+async function filled(pages: number, sizeBytes = pages * PAGE_BYTES): Promise<CachedFile> {
+  const fixture = new CachedFile({ sizeBytes });
+  await fixture.read(0, sizeBytes);
+  return fixture;
+}
+
+function cachedPages({ mapping }: CachedFile, pages: number): number[] {
+  return Array.from({ length: pages }, (_, page) => page).filter((page) => mapping.folioAt(page));
+}
+
+test("a folio that somebody keeps stays", async () => {
+  const fixture = await filled(4);
+  fixture.folio(1).get();
+  expect(invalidateMappingPages(fixture.mapping, 0, 2)).toBe(2);
+  expect(cachedPages(fixture, 4)).toEqual([1, 3]);
+});
+
+test("a large folio is dropped only if the range holds all of it; shadows count", async () => {
+  const fixture = new CachedFile({ sizeBytes: 64 * PAGE_BYTES, minOrder: 2 });
+  await fixture.readPages(0, 16);
+  expect(invalidateMappingPages(fixture.mapping, 1, 10)).toBe(4);
+  evict(fixture.folio(0), fixture.cache.lru);
+  expect(fixture.mapping.shadowCount).toBe(1);
+  expect(invalidateMappingPages(fixture.mapping, 0, 3)).toBe(4);
+  expect(fixture.mapping.shadowCount).toBe(0);
+  fixture.cache.verify();
+});
+
+test("a folio whose file system does not release it stays", async () => {
+  const fixture = await filled(3);
+  for (const page of [0, 1, 2]) attachBlockState(fixture.folio(page), 1024);
+  Object.assign(fixture.script, {
+    releaseFolio: ({ index }: { index: number }) => {
+      if (index === 0) return false;
+      if (index === 1) throw new Error("cannot say");
+      return true;
+    },
+  });
+  expect(invalidateMappingPages(fixture.mapping, 0, 2)).toBe(1);
+  expect(cachedPages(fixture, 3)).toEqual([0, 1]);
+  expect(fixture.cache.lockedCount).toBe(0);
+});
+
+test("closing drops everything, dirty folios and shadows too, and tells the file system", async () => {
+  const fixture = await filled(4);
+  fixture.folio(1).setFlags(PG_DIRTY);
+  attachBlockState(fixture.folio(2), 1024);
+  evict(fixture.folio(3), fixture.cache.lru);
+  const told: number[] = [];
+  Object.assign(fixture.script, {
+    invalidateFolio: ({ index }: { index: number }) => told.push(index),
+  });
+  expect(truncateInodePagesFinal(fixture.mapping)).toBeUndefined();
+  expect([fixture.mapping.nrpages, fixture.mapping.shadowCount, told]).toEqual([0, 0, [2]]);
+  fixture.cache.verify();
+});
+
+test("closing waits for reads in flight", async () => {
+  const fixture = new CachedFile({ sizeBytes: 8 * PAGE_BYTES });
+  fixture.script.isGated = true;
+  const reading = fixture.readPages(0);
+  let isClosed = false;
+  const closing = Promise.resolve(fixture.cache.closeMapping(fixture.mapping)).then(() => {
+    isClosed = true;
+  });
+  await fixture.clock.turn();
+  expect(isClosed).toBe(false);
+  fixture.script.isGated = false;
+  fixture.script.release();
+  await Promise.all([closing, reading]);
+});
+
+test("DONTNEED drops whole pages, and the last one if the range reaches the end of the file", async () => {
+  const fixture = await filled(4, 3 * PAGE_BYTES + 100);
+  const drop = (offset: number, length: number) => {
+    expect(fadvise(fixture.file, offset, length, POSIX_FADV_DONTNEED)).toBe(0);
+    return cachedPages(fixture, 4);
+  };
+  expect(drop(1, PAGE_BYTES)).toEqual([0, 1, 2, 3]);
+  expect(drop(1, 2 * PAGE_BYTES - 1)).toEqual([0, 2, 3]);
+  expect(drop(3 * PAGE_BYTES, 99)).toEqual([0, 2, 3]);
+  expect(drop(3 * PAGE_BYTES, 100)).toEqual([0, 2]);
+  expect(drop(0, 0)).toEqual([]);
+});
+
+test("advice that is unknown or about a negative range is EINVAL; NOREUSE does nothing", () => {
+  const { file } = new CachedFile({ sizeBytes: MIB });
+  expect(fadvise(file, 0, 0, 6)).toBe(-EINVAL);
+  expect(fadvise(file, 0, -1, POSIX_FADV_DONTNEED)).toBe(-EINVAL);
+  expect(fadvise(file, -1, 1, POSIX_FADV_DONTNEED)).toBe(-EINVAL);
+  expect(fadvise(file, 0, 0, POSIX_FADV_NOREUSE)).toBe(0);
+});
