@@ -29,11 +29,26 @@ describe("Errseq", () => {
     expect(cell.sample()).toBe(0);
   });
 
+  test("takes every errno there can be, and no other number", () => {
+    const cell = new Errseq();
+    cell.set(-4095);
+    expect([cell.value, cell.check(0)]).toEqual([4095, -4095]);
+    for (const odd of [-4096, 1, 0.5, -1.5, Number.NaN]) cell.set(odd);
+    expect(cell.value).toBe(4095);
+  });
+
+  test("has no error for a cursor that is ahead of an empty cell", () => {
+    const cell = new Errseq();
+    expect(cell.check(0x1005)).toBe(0);
+    expect(cell.checkAndAdvance({ since: 0x1005 })).toBe(0);
+  });
+
   test("stays an unsigned number when its counter wraps", () => {
     const cell = new Errseq();
     const cursor: ErrseqCursor = { since: 0 };
     for (let round = 0; round < 2 ** 19 + 3; round++) {
       cell.set(-EIO);
+      if (cell.value < 0) break;
       cell.checkAndAdvance(cursor);
     }
     expect(cell.value).toBe(0x5005); // The first error did not count, two wrapped.

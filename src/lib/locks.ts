@@ -180,7 +180,7 @@ export class AsyncRwLock {
 
   /** Takes it for writing if that needs no wait (`down_write_trylock`). */
   tryWrite(): boolean {
-    if (this.#isWriteLocked || this.#readerCount > 0 || this.#waiters.length > 0) return false;
+    if (this.#isWriteLocked || this.#readerCount > 0) return false; // Not held: then nobody waits.
     this.#isWriteLocked = true;
     return true;
   }

@@ -147,6 +147,8 @@ function testWriting({ test }: Suite): void {
       await store.write(at, bytes);
       model.set(bytes, at);
       await Expect.content(store, model);
+      for (const start of [at + 1, at + length - 1, Math.max(0, at - 5)])
+        await Expect.part(store, start, model.subarray(start, start + length));
     }
   });
 

@@ -107,6 +107,22 @@ describe("SimDisk", () => {
     await settle(clock, write);
   });
 
+  test("a crash with writes in flight over completed ones can be tried again", async () => {
+    const { clock, disk } = diskOf(1, { latencyMs: () => 5 });
+    await settle(clock, disk.write(0, sectorOf(1)));
+    const write = disk.write(0, sectorOf(2));
+    for (let round = 0; round < 3; round++) {
+      const seen: (readonly number[])[] = [];
+      const crashed = disk.crash((_sector, writes) => seen.push(writes));
+      expect([seen, durableOf(crashed)]).toEqual([[[0, 1]], [1]]);
+    }
+    const into = sectorOf(0);
+    const read = disk.read(0, into, undefined);
+    await clock.advance(4);
+    await settle(clock, Promise.all([write, read]));
+    expect(into[0]).toBe(2);
+  });
+
   test("the crashed disk and the one that goes on do not touch one another", async () => {
     const { clock, disk } = diskOf(2);
     await settle(clock, disk.write(0, sectorOf(1), { fua: true }));
