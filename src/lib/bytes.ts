@@ -1,8 +1,8 @@
 /**
  * Fixed-width integers in byte arrays, without a `DataView` per access and without `bigint`.
  *
- * Both byte orders: ext2/3/4 is little-endian, the jbd2 journal big-endian. Reads past the end are a
- * bug of the caller, who has checked the size of the structure before, so they are asserted.
+ * Both byte orders: ext2/3/4 is little-endian, the jbd2 journal big-endian. Reads past the end are
+ * a bug of the caller, who has checked the size of the structure before, so they are asserted.
  */
 import { assert } from "./assert.ts";
 import { FsError } from "./errno.ts";

@@ -72,6 +72,7 @@ describe("VirtualClock", () => {
     set("late", 20);
     set("first", 10);
     set("second", 10);
+    set("due at the end", 30);
     set("never", 31);
     const cancelled = set("cancelled", 5);
     cancelled.cancel();
@@ -80,6 +81,7 @@ describe("VirtualClock", () => {
       ["first", 10],
       ["second", 10],
       ["late", 20],
+      ["due at the end", 30],
     ]);
     expect([clock.nowMs(), clock.pendingTimers]).toEqual([30, 1]);
   });

@@ -13,7 +13,9 @@ export interface Clock {
   nowMs(): number;
   /** Milliseconds since 1970, for time stamps. */
   wallMs(): number;
-  /** Calls `fire` once after `delayMs`. The timer does not keep the process alive if `isBackground`. */
+  /**
+   * Calls `fire` once after `delayMs`. The timer does not keep the process alive if `isBackground`.
+   */
   setTimer(delayMs: number, fire: () => void, isBackground?: boolean): Timer;
   /** Runs `task` after the current stretch of code, before the loop takes I/O in. */
   microtask(task: () => void): void;
@@ -31,7 +33,9 @@ interface BrowserPort {
   onmessage: (() => void) | null;
 }
 
-/** `setImmediate` where there is one; a message channel in browsers, which timers would slow down. */
+/**
+ * `setImmediate` where there is one; a message channel in browsers, which timers would slow down.
+ */
 function nextTurn(resume: () => void): void {
   if (typeof setImmediate === "function") {
     setImmediate(resume);
@@ -61,14 +65,12 @@ export const realClock: Clock = {
 
 interface VirtualTimer {
   readonly dueMs: number;
-  readonly sequence: number;
   readonly fire: () => void;
 }
 
 /** A clock that moves only when a test says so. Turns of the loop stay real, so promises settle. */
 export class VirtualClock implements Clock {
   #nowMs = 0;
-  #sequence = 0;
   #timers: VirtualTimer[] = [];
   /** Turns taken so far: tests count them instead of measuring time. */
   turnCount = 0;
@@ -86,9 +88,9 @@ export class VirtualClock implements Clock {
   }
 
   setTimer(delayMs: number, fire: () => void): Timer {
-    const timer = { dueMs: this.#nowMs + delayMs, sequence: this.#sequence++, fire };
+    const timer = { dueMs: this.#nowMs + delayMs, fire };
     this.#timers.push(timer);
-    this.#timers.sort((a, b) => a.dueMs - b.dueMs || a.sequence - b.sequence);
+    this.#timers.sort((a, b) => a.dueMs - b.dueMs); // Stable: equal ones stay as set.
     return {
       cancel: () => {
         this.#timers = this.#timers.filter((other) => other !== timer);

@@ -1,9 +1,11 @@
 /**
- * CRC-32 with the most significant bit first, the checksum of jbd2's first version (`JBD2_CRC32_CHKSUM`).
+ * CRC-32 with the most significant bit first, the checksum of jbd2's first version
+ * (`JBD2_CRC32_CHKSUM`).
  *
  *     polynomial 0x04c11db7, not reflected; no initial value and no final inversion
  *
- * One table, a byte a step: it is read only while an old journal is replayed, once for each log block.
+ * One table, a byte a step: it is read only while an old journal is replayed, once for each log
+ * block.
  *
  * After `crc32_be` in `lib/crc/crc32-main.c` of Linux.
  */
@@ -24,8 +26,8 @@ function makeTable(): Int32Array {
 }
 
 /**
- * Goes on from `seed` over `bytes[from..to)` and returns the new running value, a uint32 (`crc32_be`).
- * The journal begins with 0xffff_ffff.
+ * Goes on from `seed` over `bytes[from..to)` and returns the new running value, a uint32
+ * (`crc32_be`). The journal begins with 0xffff_ffff.
  */
 export function crc32be(
   seed: number,

@@ -1,5 +1,5 @@
 /**
- * CRC-32C (Castagnoli), the checksum of ext4's metadata and of the jbd2 journal since its version 2.
+ * CRC-32C (Castagnoli), the checksum of ext4's metadata and of jbd2 journals from version 2 on.
  *
  *     reflected polynomial 0x82f63b78, least significant bit first
  *     no initial value and no final inversion: the running value goes in as `seed` and comes out
@@ -7,8 +7,9 @@
  * So checksums chain, `crc32c(crc32c(seed, a), b)` is that of `a` followed by `b`, and
  * `crc32c(0xffff_ffff, "123456789")` is 0x1cf96d7c, the complement of the textbook's 0xe3069283.
  *
- * Eight bytes a step with eight tables ("slice-by-8") that lie one after the other in one array: flat,
- * it takes 18 ns for 32 bytes and 2.2 us for 4 KiB, against 28 ns and 2.6 us with eight arrays.
+ * Eight bytes a step with eight tables ("slice-by-8") that lie one after the other in one array:
+ * flat, it takes 18 ns for 32 bytes and 2.2 us for 4 KiB, against 28 ns and 2.6 us with eight
+ * arrays.
  *
  * After `lib/crc/crc32-main.c` of Linux. Left out: WebAssembly and the processor's own instruction.
  */

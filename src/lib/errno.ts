@@ -1,9 +1,9 @@
 /**
- * Errors that may happen: `FsError`, shaped to the letter as Node's own, and the two crossings between
- * thrown errors and the negative numbers that the kernel-named layers return.
+ * Errors that may happen: `FsError`, shaped to the letter as Node's own, and the two crossings
+ * between thrown errors and the negative numbers that the kernel-named layers return.
  *
  *     cache, mpage, vm            number: 0, a count, or -EIO          `return -EIO`
- *     store, iomap, fs, front     throws FsError                       `throw new FsError("EIO", ..)`
+ *     store, iomap, fs, front     throws FsError                       `throw new FsError("EIO")`
  *     crossing up                 `FsError.of(-5, where)`
  *     crossing down               `errnoOf(thrown)`
  *
@@ -139,19 +139,22 @@ export interface FsErrorContext {
   readonly syscall?: string | undefined;
   readonly path?: string | undefined;
   readonly dest?: string | undefined;
-  /** What is wrong, in words: block and field of a damaged structure, the offset of a failed read. */
+  /**
+   * What is wrong, in words: block and field of a damaged structure, the offset of a failed read.
+   */
   readonly detail?: string | undefined;
   readonly cause?: unknown;
 }
 
 /**
- * What may happen, with Node's shape: `code`, negative `errno`, `syscall`, `path`, `dest`, and Node's
- * message, "ENOENT: no such file or directory, open '/x'"; a `detail` follows it after ": ".
+ * What may happen, with Node's shape: `code`, negative `errno`, `syscall`, `path`, `dest`, and
+ * Node's message, "ENOENT: no such file or directory, open '/x'"; a `detail` follows it after ": ".
  * Callers compare `code`, never the class: two copies of quire may be loaded.
  */
 export class FsError extends Error implements NodeJS.ErrnoException {
   static {
-    FsError.prototype.name = "Error"; // Node's own errors are plain `Error`s; on the prototype, so not an own key.
+    // Node's own errors are plain `Error`s. On the prototype, so that it is no own key.
+    FsError.prototype.name = "Error";
   }
   readonly errno: number;
   readonly code: ErrnoCode;
@@ -181,7 +184,10 @@ export class FsError extends Error implements NodeJS.ErrnoException {
     return this.#detail;
   }
 
-  /** The error for a negative `errno` that a kernel-named call returned. Unknown numbers become `EIO`. */
+  /**
+   * The error for a negative `errno` that a kernel-named call returned. Unknown numbers become
+   * `EIO`.
+   */
   static of(errno: Errno, where: FsErrorContext = {}): FsError {
     return new FsError(codeOf(errno), where);
   }
@@ -202,15 +208,17 @@ export function messageOf(code: ErrnoCode): string {
   return TABLE[code][1];
 }
 
-/** True for `FsError` and for any error with one of its codes, as another copy of quire throws it. */
+/**
+ * True for `FsError` and for any error with one of its codes, as another copy of quire throws it.
+ */
 export function hasErrnoCode(thrown: unknown): thrown is Error & { readonly code: ErrnoCode } {
   return thrown instanceof Error && "code" in thrown && Object.hasOwn(TABLE, String(thrown.code));
 }
 
 /**
  * The negative errno for something thrown by a store, a file system's hook, or an aborted signal:
- * the error's own number, `-EINTR` for an abort, `-EIO` for whatever else (rule JS-8). A reason that is
- * no `AbortError` is known for an abort only by its `signal`.
+ * the error's own number, `-EINTR` for an abort, `-EIO` for whatever else (rule JS-8). A reason
+ * that is no `AbortError` is known for an abort only by its `signal`.
  */
 export function errnoOf(thrown: unknown, signal?: AbortSignal): Errno {
   if (signal?.aborted && thrown === signal.reason) return -EINTR;

@@ -1,4 +1,7 @@
-/** Examples of each rule of the head comment; then both locks against a model that holds a plain queue. */
+/**
+ * Examples of each rule of the head comment; then both locks against a model that holds a plain
+ * queue.
+ */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { AssertionError } from "./assert.ts";

@@ -1,18 +1,18 @@
 /**
  * Locks for waiting: queues of promises that are served in the order they came.
  *
- * One thread owns all state, so nothing here guards a few instructions: what stays between two of them
- * without an `await` is atomic anyway. These are for what is held *over* an `await`: a folio while it is
- * read, an inode while it is written.
+ * One thread owns all state, so nothing here guards a few instructions: what stays between two of
+ * them without an `await` is atomic anyway. These are for what is held *over* an `await`: a folio
+ * while it is read, an inode while it is written.
  *
- *     unlock ---- ownership ----> first waiter      its promise is resolved, it runs some microtasks later;
- *                                 second waiter      the lock is never free in between, so nobody overtakes
+ *     unlock -- ownership --> first waiter    its promise is resolved, it runs microtasks later;
+ *                             second waiter   the lock is never free in between: nobody overtakes
  *
  *  1. First come, first served. A `try..` fails while anybody waits, even if the lock could be had.
- *  2. Ownership passes inside `unlock`. What a waiter was given it has, also when its signal is aborted
- *     before it runs.
- *  3. An aborted waiter leaves the queue at once, whoever stands behind it moves up, and its promise is
- *     rejected with the signal's own reason. The lock is not touched.
+ *  2. Ownership passes inside `unlock`. What a waiter was given it has, also when its signal is
+ *     aborted before it runs.
+ *  3. An aborted waiter leaves the queue at once, whoever stands behind it moves up, and its
+ *     promise is rejected with the signal's own reason. The lock is not touched.
  *  4. Free and no queue: a lock is taken without a promise, and the signal is not looked at.
  *
  * After `folio_wait_bit_common` in `mm/filemap.c` and `kernel/locking/rwsem.c` of Linux. Left out:
@@ -87,7 +87,10 @@ export class WaitQueue {
     return this.#waiters.length;
   }
 
-  /** Resolves when it is this waiter's turn. Rejects with the reason of `signal` once that is aborted. */
+  /**
+   * Resolves when it is this waiter's turn. Rejects with the reason of `signal` once that is
+   * aborted.
+   */
   wait(signal?: AbortSignal): Promise<void> {
     return this.#waiters.wait(READ, signal);
   }
@@ -124,7 +127,10 @@ export class AsyncMutex {
     return true;
   }
 
-  /** Takes the lock, now or when its turn comes. Rejects with the reason of `signal`: then not owned. */
+  /**
+   * Takes the lock, now or when its turn comes. Rejects with the reason of `signal`: then not
+   * owned.
+   */
   lock(signal?: AbortSignal): MaybeAsync<void> {
     if (!this.tryLock()) return this.#waiters.wait(WRITE, signal);
   }

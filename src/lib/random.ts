@@ -1,8 +1,8 @@
 /**
  * Random: numbers that look random and can be had again, for the simulator, tests and jitter.
  *
- * Nothing else in quire calls `Math.random`. Whoever draws at random takes a `Random`, so that one seed
- * repeats a whole run. Not for secrets: whoever sees some numbers can tell the next ones.
+ * Nothing else in quire calls `Math.random`. Whoever draws at random takes a `Random`, so that one
+ * seed repeats a whole run. Not for secrets: whoever sees some numbers can tell the next ones.
  *
  * The generator is sfc32 ("small fast counter", by Chris Doty-Humphrey): 128 bits of state, three
  * additions a number, passes the usual batteries of tests.
@@ -10,7 +10,10 @@
 import { assert } from "./assert.ts";
 
 const UINT32_SPAN = 0x1_0000_0000;
-/** Numbers thrown away at the start, after which every bit of the seed has reached every bit of the state. */
+/**
+ * Numbers thrown away at the start, after which every bit of the seed has reached every bit of the
+ * state.
+ */
 const WARM_UP_ROUNDS = 15;
 
 export class Random {
@@ -85,7 +88,9 @@ export class Random {
     return bytes;
   }
 
-  /** A generator of its own for a part of the run, so that parts do not shift one another's numbers. */
+  /**
+   * A generator of its own for a part of the run, so that parts do not shift one another's numbers.
+   */
   fork(): Random {
     return new Random((this.uint32() >>> 11) * UINT32_SPAN + this.uint32());
   }

@@ -1,10 +1,11 @@
 /**
- * Tracer: a place where a layer says what it does, to whoever listens; nearly free while nobody does.
+ * Tracer: a place where a layer says what it does, to whoever listens; nearly free while nobody
+ * does.
  *
  *     if (trace.isOn) trace.emit({ name: "mm_filemap_add_to_page_cache", index, order });
  *
- * The test of `isOn` stands at the call, so that no event is made in vain. Events are for people, tests
- * and the simulator: nothing in quire decides anything by them.
+ * The test of `isOn` stands at the call, so that no event is made in vain. Events are for people,
+ * tests and the simulator: nothing in quire decides anything by them.
  *
  * After the tracepoints of Linux (`Documentation/trace/tracepoints.rst`), whose names events carry
  * where there is one.

@@ -6,7 +6,8 @@
  *     block   the file system's, 1 KiB to 64 KiB, so always with its size beside it
  *     page    4096 bytes, the unit of the page cache; an index of one is a uint32
  *
- * Offsets never meet a bit operator, which would cut them to 32 bits: they are divided and multiplied.
+ * Offsets never meet a bit operator, which would cut them to 32 bits: they are divided and
+ * multiplied.
  */
 import { assert } from "./assert.ts";
 

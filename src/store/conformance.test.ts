@@ -1,6 +1,6 @@
 /**
- * Every store and every decorator passes the conformance suite; and the suite fails stores that do not
- * do what they must, which is tested by breaking one in each way.
+ * Every store and every decorator passes the conformance suite; and the suite fails stores that do
+ * not do what they must, which is tested by breaking one in each way.
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -2,10 +2,11 @@
  * The conformance suite: what every `Store` must do, as tests that any runner can run.
  *
  *     import { describe, test } from "vitest"; // or "node:test"
- *     storeConformance({ describe, test }, (content, { canWrite }) => new MyStore(content, canWrite));
+ *     storeConformance({ describe, test }, (content, access) => new MyStore(content, access));
  *
- * A store that is asked to be writable and cannot be says so in its capabilities; the tests of writing
- * then pass without doing anything. Whether a flush makes anything durable cannot be seen from here.
+ * A store that is asked to be writable and cannot be says so in its capabilities; the tests of
+ * writing then pass without doing anything. Whether a flush makes anything durable cannot be seen
+ * from here.
  */
 import { realClock } from "../lib/clock.ts";
 import type { MaybeAsync } from "../lib/maybe.ts";
@@ -50,6 +51,7 @@ export function storeConformance(api: TestApi, makeStore: MakeStore): void {
   api.describe("store conformance", () => {
     testReading(suite);
     testWriting(suite);
+    testZeroing(suite);
     testRanges(suite);
     testReadOnly(suite);
     testAbort(suite);
@@ -177,6 +179,19 @@ function testWriting({ test }: Suite): void {
     await Expect.content(store, content);
   });
 
+  test("takes writes that overlap in time, side by side", true, async (store, content) => {
+    const random = new Random(5);
+    const writes = Array.from({ length: 40 }, (_, index) => {
+      const bytes = random.bytes(SECTOR_BYTES - 12);
+      content.set(bytes, index * SECTOR_BYTES + 6);
+      return store.write(index * SECTOR_BYTES + 6, bytes);
+    });
+    await Promise.all(writes);
+    await Expect.content(store, content);
+  });
+}
+
+function testZeroing({ test }: Suite): void {
   test("zeroes a range and nothing around it", true, async (store, content) => {
     await store.writeZeroes(777, 9000);
     await store.writeZeroes(777, 9000);
@@ -191,17 +206,6 @@ function testWriting({ test }: Suite): void {
     await Expect.part(store, 0, content.subarray(0, from));
     await Expect.part(store, to, content.subarray(to));
     await store.write(from, content.subarray(from, to));
-    await Expect.content(store, content);
-  });
-
-  test("takes writes that overlap in time, side by side", true, async (store, content) => {
-    const random = new Random(5);
-    const writes = Array.from({ length: 40 }, (_, index) => {
-      const bytes = random.bytes(SECTOR_BYTES - 12);
-      content.set(bytes, index * SECTOR_BYTES + 6);
-      return store.write(index * SECTOR_BYTES + 6, bytes);
-    });
-    await Promise.all(writes);
     await Expect.content(store, content);
   });
 }

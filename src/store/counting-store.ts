@@ -1,8 +1,8 @@
 /**
  * CountingStore: passes everything on to another store and counts it.
  *
- * Counts of store calls are quire's first benchmark, as they carry no noise. A call is counted when it
- * is made, whether it succeeds or not.
+ * Counts of store calls are quire's first benchmark, as they carry no noise. A call is counted when
+ * it is made, whether it succeeds or not.
  */
 import type { StoreOp } from "./guard.ts";
 import {

@@ -1,8 +1,8 @@
 /**
  * The size of a block device, which `fstat` does not tell and Node has no `ioctl` to ask for.
  *
- * Linux writes it into `/sys`. Where that is not to be had (another system, a bare container), the end
- * is searched by reading: a read at or behind it gets nothing.
+ * Linux writes it into `/sys`. Where that is not to be had (another system, a bare container), the
+ * end is searched by reading: a read at or behind it gets nothing.
  */
 import { readFile } from "node:fs/promises";
 import { SECTOR_BYTES } from "../lib/units.ts";
@@ -19,8 +19,8 @@ export function splitRdev(rdev: bigint): { readonly major: bigint; readonly mino
 }
 
 /**
- * Size in bytes of the block device numbered `rdev`. `isReadable` reads one sector at a byte offset:
- * true if there are bytes, false behind the end; what it throws is thrown.
+ * Size in bytes of the block device numbered `rdev`. `isReadable` reads one sector at a byte
+ * offset: true if there are bytes, false behind the end; what it throws is thrown.
  */
 export async function deviceSizeBytes(
   rdev: bigint,

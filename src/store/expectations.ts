@@ -1,5 +1,6 @@
 /**
- * Expectations of the conformance suite, without any test library, so that the suite runs under all.
+ * Expectations of the conformance suite, without any test library, so that the suite runs under
+ * all.
  */
 import type { ErrnoCode } from "../lib/errno.ts";
 import type { Store } from "./store.ts";

@@ -2,10 +2,10 @@
  * FaultyStore: another store with failures written into it, for tests of whoever must survive them.
  *
  *     const store = new FaultyStore(inner, { clock });
- *     store.inject({ op: "read", skipCalls: 2 });                              the third read fails with EIO
- *     store.inject({ startBytes: 8192, endBytes: 9216, calls: Infinity });     a bad spot
- *     store.inject({ op: "write", transferredBytes: 100, code: "ENOSPC" });    a transfer that stops short
- *     store.inject({ delayMs: 60_000 });                                       a slow call
+ *     store.inject({ op: "read", skipCalls: 2 });                             the third read: EIO
+ *     store.inject({ startBytes: 8192, endBytes: 9216, calls: Infinity });    a bad spot
+ *     store.inject({ op: "write", transferredBytes: 100, code: "ENOSPC" });   stops short
+ *     store.inject({ delayMs: 60_000 });                                      a slow call
  *
  * A call meets each fault that fits it, in the order they were injected: all their delays, then the
  * first failure. For failures drawn at random, and for what a power cut does, see `SimDisk`.
@@ -36,11 +36,17 @@ export interface Fault {
   readonly delayMs?: number;
   /** Nothing is done before `heal` is called; then the call goes on without this fault. */
   readonly isHanging?: boolean;
-  /** What the call fails with; `EIO` if left out and neither a delay, a hang nor a flip is asked for. */
+  /**
+   * What the call fails with; `EIO` if left out and neither a delay, a hang nor a flip is asked
+   * for.
+   */
   readonly code?: ErrnoCode;
   /** Bytes that are still read or written by a call that fails; 0 if left out. */
   readonly transferredBytes?: number;
-  /** Inverts this bit of what is read, counted from the first byte of the store, if the call reads it. */
+  /**
+   * Inverts this bit of what is read, counted from the first byte of the store, if the call reads
+   * it.
+   */
   readonly flippedBit?: number;
 }
 

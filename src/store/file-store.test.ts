@@ -28,7 +28,9 @@ function fileOf(content: Uint8Array): string {
 
 const content: Uint8Array = new Random(1).bytes(10_000);
 
-/** System calls over `bytes` that do at most `stepBytes` at once, and note what they were asked for. */
+/**
+ * System calls over `bytes` that do at most `stepBytes` at once, and note what they were asked for.
+ */
 class ShortIo implements FileIo {
   readonly vectorsMax = 3;
   readonly transferBytesMax = 1000;

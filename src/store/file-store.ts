@@ -2,14 +2,14 @@
  * FileStore: an image in a file, or a block device, of the machine. Needs Node.
  *
  *     openFileStore(path)                        O_RDONLY; never creates, never truncates
- *     openFileStore(path, { writable: true })    O_RDWR; of a block device only if nobody has mounted it
+ *     openFileStore(path, { writable: true })    O_RDWR; a block device only if it is not mounted
  *
- * One call of the store is one `preadv` or `pwritev` unless it has more vectors or bytes than the system
- * takes at once, or the system does less than asked: then it goes on where that stopped. The end of the
- * file inside the store means that somebody has cut the file since it was opened: `EIO`.
+ * One call of the store is one `preadv` or `pwritev` unless it has more vectors or bytes than the
+ * system takes at once, or the system does less than asked: then it goes on where that stopped. The
+ * end of the file inside the store means that somebody has cut the file since it was opened: `EIO`.
  *
- * The system cannot be told to stop a transfer and goes on filling the caller's arrays. So an aborted
- * call settles only when the step in flight is done.
+ * The system cannot be told to stop a transfer and goes on filling the caller's arrays. So an
+ * aborted call settles only when the step in flight is done.
  *
  * Left out: `O_DIRECT` and `fallocate`, which Node does not offer. So `discard` does nothing, and
  * `writeZeroes` leaves alone what is zero already, which keeps holes.
@@ -32,8 +32,8 @@ export interface FileStoreOptions {
   /** Opens for writing too. False if left out. */
   readonly writable?: boolean;
   /**
-   * Refuses a block device that is mounted or opened so by others (`O_EXCL`), with `EBUSY`; nothing to
-   * regular files. As `writable` if left out.
+   * Refuses a block device that is mounted or opened so by others (`O_EXCL`), with `EBUSY`; nothing
+   * to regular files. As `writable` if left out.
    */
   readonly exclusive?: boolean;
 }
@@ -64,8 +64,8 @@ const systemIo: FileIo = {
 /**
  * Opens the regular file or block device at `path`. `io` is for tests.
  *
- * @throws {FsError} `EISDIR` for a directory, `EINVAL` for what is neither file nor block device, and
- *   whatever `open` fails with: `ENOENT`, `EACCES`, `EBUSY`, `EROFS`
+ * @throws {FsError} `EISDIR` for a directory, `EINVAL` for what is neither file nor block device,
+ *   and whatever `open` fails with: `ENOENT`, `EACCES`, `EBUSY`, `EROFS`
  */
 export async function openFileStore(
   path: string,

@@ -1,7 +1,7 @@
 /**
  * StoreGuard: what every store does around a call, so that all of them answer wrong calls alike.
  *
- *     check     EBADF after `close`, EROFS, EINVAL outside the store, an aborted signal; in this order
+ *     check     EBADF after `close`, EROFS, EINVAL outside the store, then an aborted signal
  *     track     counts the calls in flight, for `close` to wait for
  *
  * A store of one's own need not use it: the conformance suite is what counts.
@@ -29,8 +29,8 @@ export class StoreGuard {
   /**
    * Passes if the call may go on.
    *
-   * @throws {FsError} `EBADF` after `close`, `EROFS` for a change of a read-only store, `EINVAL` for a
-   *   range that does not lie inside the store
+   * @throws {FsError} `EBADF` after `close`, `EROFS` for a change of a read-only store, `EINVAL`
+   *   for a range that does not lie inside the store
    * @throws the reason of `signal` if it is aborted
    */
   check(op: StoreOp, offsetBytes: number, lengthBytes: number, signal?: AbortSignal): void {
@@ -64,7 +64,10 @@ export class StoreGuard {
     }
   }
 
-  /** Lets no call begin any more, waits for those in flight, then runs `release`. Once; later calls wait. */
+  /**
+   * Lets no call begin any more, waits for those in flight, then runs `release`. Once; later calls
+   * wait.
+   */
   close(release: () => Promise<void> | void): Promise<void> {
     this.#closed ??= this.#finish(release);
     return this.#closed;

@@ -1,4 +1,7 @@
-/** The public face of this layer, for browsers too: `quirefs/store`. The file store stands apart, as it needs Node. */
+/**
+ * The public face of this layer, for browsers too: `quirefs/store`. The file store stands apart, as
+ * it needs Node.
+ */
 export { CountingStore, type StoreCall } from "./counting-store.ts";
 export { type Fault, FaultyStore } from "./faulty-store.ts";
 export type { StoreOp } from "./guard.ts";

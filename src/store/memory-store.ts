@@ -1,7 +1,8 @@
 /**
  * MemoryStore: an image that lies in memory, for tests, for browsers and for small images.
  *
- * It copies within the call, so nothing is ever in flight, and what is written is as durable as it gets.
+ * It copies within the call, so nothing is ever in flight, and what is written is as durable as it
+ * gets.
  */
 import { SECTOR_BYTES } from "../lib/units.ts";
 import { StoreGuard } from "./guard.ts";

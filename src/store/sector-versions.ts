@@ -5,7 +5,8 @@
  *     durable     sector -> bytes        survives a power cut
  *     volatile    sector -> versions     newer than durable, oldest first; a read sees the last one
  *
- * Only what was changed is stored, so a copy for a crash costs the changed sectors and not the image.
+ * Only what was changed is stored, so a copy for a crash costs the changed sectors and not the
+ * image.
  */
 
 /** One sector as one write left it. */
@@ -24,7 +25,10 @@ export interface SectorWrite {
   readonly bytes: Uint8Array;
 }
 
-/** For a sector and the numbers of the writes it lost its durability to, how many of them survive: 0.. all. */
+/**
+ * For a sector and the numbers of the writes it lost its durability to, how many of them survive:
+ * 0.. all.
+ */
 export type CrashChoice = (sector: number, writes: readonly number[]) => number;
 
 export class SectorVersions {
@@ -95,8 +99,9 @@ export class SectorVersions {
   }
 
   /**
-   * What a power cut leaves: for each sector its durable version or one of the newer ones, as `choose`
-   * says. Writes of `inFlight` may have arrived too, whole or in part. This object stays as it is.
+   * What a power cut leaves: for each sector its durable version or one of the newer ones, as
+   * `choose` says. Writes of `inFlight` may have arrived too, whole or in part. This object stays
+   * as it is.
    */
   crash(inFlight: Iterable<SectorWrite>, choose: CrashChoice): SectorVersions {
     const before = new SectorVersions(this.#base, this.sectorBytes, this.#durable);

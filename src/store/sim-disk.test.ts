@@ -1,6 +1,6 @@
 /**
- * Examples of each rule of the head comment, then one property: what is left after a crash is, sector by
- * sector, among what a list of all writes allows.
+ * Examples of each rule of the head comment, then one property: what is left after a crash is,
+ * sector by sector, among what a list of all writes allows.
  */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";

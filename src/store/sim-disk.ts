@@ -7,11 +7,11 @@
  *  1. A read sees what has completed, durable or not. Calls complete in an order of their own.
  *  2. A flush makes durable just the writes that had completed when it was submitted.
  *  3. A write with `fua` is durable when it completes; so are its sectors, not what came before it.
- *  4. A power cut (`crash`) leaves each sector by itself with its durable version or any newer one that
- *     completed or was in flight: torn, reordered, in part. A sector is never torn itself.
+ *  4. A power cut (`crash`) leaves each sector by itself with its durable version or any newer one
+ *     that completed or was in flight: torn, reordered, in part. A sector is never torn itself.
  *
- * Written bytes are copied at submission. All randomness is drawn from the `Random` that was given, all
- * time from the `Clock`: under a `VirtualClock`, equal seeds and calls give equal runs.
+ * Written bytes are copied at submission. All randomness is drawn from the `Random` that was given,
+ * all time from the `Clock`: under a `VirtualClock`, equal seeds and calls give equal runs.
  *
  * The rule about flushes is that of `dm-log-writes` of Linux.
  */
@@ -66,7 +66,10 @@ export class SimDisk implements Store {
   readonly #hung = new WaitQueue();
   #completionCount = 0;
 
-  /** `content` is borrowed for good and never changed; a number makes a disk of that many zero bytes. */
+  /**
+   * `content` is borrowed for good and never changed; a number makes a disk of that many zero
+   * bytes.
+   */
   constructor(content: Uint8Array | number | SectorVersions, options: SimDiskOptions) {
     this.#sectors = sectorsOf(content, options.sectorBytes ?? SECTOR_BYTES);
     this.#options = options;
@@ -161,9 +164,10 @@ export class SimDisk implements Store {
   }
 
   /**
-   * The disk as it comes back after a power cut at this moment: see rule 4. `choose` says which version
-   * of each sector survives; at random if left out. This disk goes on as if nothing had happened, so
-   * that many crashes of one moment can be tried. Costs the changed sectors, not the size.
+   * The disk as it comes back after a power cut at this moment: see rule 4. `choose` says which
+   * version of each sector survives; at random if left out. This disk goes on as if nothing had
+   * happened, so that many crashes of one moment can be tried. Costs the changed sectors, not the
+   * size.
    */
   crash(choose?: CrashChoice): SimDisk {
     const random = this.#crashRandom.fork();

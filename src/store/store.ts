@@ -1,9 +1,9 @@
 /**
  * Where bytes rest: the one interface that every place an image can lie in has to offer.
  *
- * It is small on purpose, so that another library's source of bytes adapts in ten lines. What it leaves
- * out is done above (caching, merging, readahead: block and cache) or by decorators of the same
- * interface (counting, retrying, faults, overlays). A store that passes `storeConformance`
+ * It is small on purpose, so that another library's source of bytes adapts in ten lines. What it
+ * leaves out is done above (caching, merging, readahead: block and cache) or by decorators of the
+ * same interface (counting, retrying, faults, overlays). A store that passes `storeConformance`
  * (`quirefs/store/conformance`) works under everything in quire.
  */
 
@@ -15,7 +15,10 @@ export interface StoreCapabilities {
   readonly canDiscard: boolean;
   /** `write` with `fua` is durable when it resolves, without a `flush`. */
   readonly hasFua: boolean;
-  /** The store looks at written bytes more than once (hash, signature, resend): they must not change. */
+  /**
+   * The store looks at written bytes more than once (hash, signature, resend): they must not
+   * change.
+   */
   readonly stableWrites: boolean;
   /** Writes are durable only after `flush`. */
   readonly hasVolatileCache: boolean;
@@ -40,9 +43,9 @@ export interface Store {
   /**
    * Fills `into` with the bytes from `offsetBytes` on; of several arrays, one after the other.
    *
-   * The range must lie inside the store. There are no short reads: `into` is full on success and has
-   * undefined content on failure. The store may write to `into` until the promise settles, and must not
-   * keep it after. Calls may overlap and complete in any order. Not retried here.
+   * The range must lie inside the store. There are no short reads: `into` is full on success and
+   * has undefined content on failure. The store may write to `into` until the promise settles, and
+   * must not keep it after. Calls may overlap and complete in any order. Not retried here.
    *
    * @throws {FsError} `EIO` for a failed transfer (with `cause`), `EINVAL` for a range outside the
    *   store, `ESTALE` if what lies behind changed since it was opened, `EBADF` after `close`
@@ -56,7 +59,8 @@ export interface Store {
 
   /**
    * Writes `from` at `offsetBytes`, the mirror of `read`. The bytes are borrowed until the promise
-   * settles. Durable after the next `flush` that begins once this has resolved, or at once with `fua`.
+   * settles. Durable after the next `flush` that begins once this has resolved, or at once with
+   * `fua`.
    *
    * @throws {FsError} `EROFS` if `canWrite` is false, `ENOSPC`, and the errors of `read`
    */
@@ -66,7 +70,9 @@ export interface Store {
     options?: StoreWriteOptions,
   ): Promise<void>;
 
-  /** Makes every write that resolved before this call durable. Does nothing on a read-only store. */
+  /**
+   * Makes every write that resolved before this call durable. Does nothing on a read-only store.
+   */
   flush(signal?: AbortSignal): Promise<void>;
 
   /** Gives the range up: it reads as anything until written again. A hint; it may do nothing. */

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { EIO, ENOSPC } from "../../../src/lib/errno.ts";
 import { Errseq } from "../../../src/lib/errseq.ts";
 
-test("W44 Raw values: counter, SEEN bit and errno change as errseq_set and errseq_check_and_advance say", () => {
+test("W44 Raw values: counter, SEEN bit and errno change as the kernel changes them", () => {
   const cell = new Errseq();
   const cursor = { since: 0 };
   expect(cell.value).toBe(0);

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { realClock } from "../../../src/lib/clock.ts";
 import { AsyncMutex } from "../../../src/lib/locks.ts";
 
-test("W127 Lock fairness: 1000 waiters on one lock get it in FIFO order, and a trylock in between does not overtake", async () => {
+test("W127 Lock fairness: 1000 waiters get a lock in FIFO order, and no trylock overtakes", async () => {
   const lock = new AsyncMutex();
   expect(lock.lock()).toBeUndefined();
   const order: number[] = [];
