@@ -67,6 +67,7 @@ describe("foldName", () => {
     expect(fold("a\u00adb\u200d\ufe0f\u{e0100}")).toBe("ab");
     expect(fold("\u200b")).toBe("");
     expect(fold("a\u0301\u00ad\u0323")).toBe("a\u0301\u0323");
+    expect(fold("a\u0301\u0323\u00ad")).toBe("a\u0323\u0301");
     expect(fold("\u2065\ufff0")).toBe(""); // ignorable before they are assigned
   });
 

@@ -47,6 +47,13 @@ describe("no-key names", () => {
     }
   });
 
+  it("with a digest never mean a ciphertext that needs none", () => {
+    const ciphertext = random.bytes(149);
+    const long = decodeNoKeyName(encodeNoKeyName(HASH, random.bytes(255)))!;
+    const restDigest = createHash("sha256").update("").digest();
+    expect(isNoKeyNameOf({ ...long, prefix: ciphertext, restDigest }, ciphertext)).toBe(false);
+  });
+
   it("are nothing else: other letters, lengths, or bits left over", () => {
     const good = encodeNoKeyName(HASH, random.bytes(16));
     expect(decodeNoKeyName(good)).toBeDefined();

@@ -78,6 +78,13 @@ describe("verifyIndexBlock", () => {
     }
   });
 
+  it("refuses more entries than the block has room for", () => {
+    const shape = shapeWith(1024, { hasChecksum: true, checksumSeed: 0x91232489 });
+    const block = bytesOfDump(NODE, 1024);
+    putLe16(block, 10, 127);
+    expect(() => verifyIndexBlock(block, 7, shape)).toThrow("count is above limit");
+  });
+
   it("refuses a block that is no part of an index", () => {
     const shape = shapeWith(1024, { hasChecksum: true, isIndexed: true });
     expect(() => verifyIndexBlock(new Uint8Array(1024), 7, shape)).toThrow("there is no index");
@@ -300,6 +307,13 @@ describe("htreeLookup", () => {
       htreeLookup(test.core, dir, dirShapeOf(test.core, dir), 12, wantedAt(0, "x"));
     expect(await test.core.metadata.run(find)).toBe(INDEX_UNUSABLE);
     expect(test.warnings[0]).toContain("block 3 is a hole");
+  });
+
+  it("says where the index leads out of the directory", async () => {
+    const { root, find, test } = indexedDirectory();
+    root(0, [[0, 12]]);
+    await find(0, "x");
+    expect(test.warnings[0]).toMatch(/block 12 is past the end$/);
   });
 
   it("passes a wrong checksum on, of root, node and leaf", async () => {

@@ -83,6 +83,7 @@ describe("the orphan file", () => {
 
   it("is refused with an inode that the list has too, or that cannot be", async () => {
     await expect(orphans(filed([[50]]))).rejects.toThrow(/file block 0 has inode 50 twice/);
+    await expect(orphans(filed([[4097]]))).rejects.toThrow(/file block 0 has inode 4097/);
     await expect(orphans(filed([[], [5]]))).rejects.toThrow(/file block 1 has inode 5/);
   });
 

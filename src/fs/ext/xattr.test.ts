@@ -119,9 +119,14 @@ describe("attributes in the inode", () => {
     ["a name past the end", (a) => a.fill(0xff, 4, 5), /e_name_len is too large/],
     ["a NUL in a name", (a) => a.fill(0, 41, 42), /NUL in its name/],
     ["a value among the names", (a) => putLe16(a, 6, 4), /entry at 164: e_value_offs is 4, among/],
+    ["a value on the end of the names", (a) => putLe16(a, 6, 40), /e_value_offs is 40, among/],
     ["a value past the end", (a) => putLe16(a, 6, 0x60), /past the end/],
-    ["a value too long", (a) => putLe32(a, 12, 9), /past the end/],
-    ["a length beyond all limits", (a) => putLe32(a, 12, 0xffff_ffff), /e_value_size/],
+    ["a value too long", (a) => putLe32(a, 12, 5), /past the end/],
+    [
+      "a length beyond all limits",
+      (a) => putLe32(a, 12, 0xffff_ffff),
+      /e_value_size is 4294967295/,
+    ],
     ["a value inode without the feature", (a) => putLe32(a, 8, 20), /without the feature/],
   ];
   for (const [what, damage, message] of damages) {
