@@ -141,6 +141,14 @@ describe("a superblock that cannot be", () => {
     expect(error.message).toContain(field);
   });
 
+  it("is EUCLEAN when the inodes of a group do not fill whole bytes of its bitmap", () => {
+    const bytes = changed((raw) => {
+      putLe32(raw, SB.s_inodes_per_group, 2044);
+      putLe32(raw, SB.s_inodes_count, 2 * 2044);
+    });
+    expect(errorOf(bytes).message).toContain("s_inodes_per_group");
+  });
+
   it("is EUCLEAN when the checksum is of an unknown type", () => {
     const bytes = changed((raw) => {
       raw[SB.s_checksum_type] = 2;
