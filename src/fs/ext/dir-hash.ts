@@ -33,6 +33,10 @@ export interface NameHash {
 
 const SEED_WORDS = 4;
 const BUILT_IN_SEED = Uint32Array.of(0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476);
+// Scratch of one call of `hashName`: a lookup hashes once, and three new arrays cost more than the hash.
+const state = new Uint32Array(SEED_WORDS);
+const teaInput = new Uint32Array(4);
+const md4Input = new Uint32Array(8);
 const END_OF_DIRECTORY = 0xffff_fffe;
 const LAST_HASH = 0xffff_fffc;
 
@@ -46,19 +50,18 @@ export function hashName(version: number, name: Uint8Array, seed: Uint32Array): 
   const isUnsigned = version >= DX_HASH_UNSIGNED;
   const kind = isUnsigned ? version - DX_HASH_UNSIGNED : version;
   if (kind === DX_HASH_LEGACY) return { major: finish(legacy(name, isUnsigned)), minor: 0 };
-  const state = Uint32Array.from(seed.some((word) => word !== 0) ? seed : BUILT_IN_SEED);
+  const hasSeed = (seed[0]! | seed[1]! | seed[2]! | seed[3]!) !== 0;
+  state.set(hasSeed ? seed : BUILT_IN_SEED);
   if (kind === DX_HASH_TEA) {
-    const input = new Uint32Array(4);
     for (let at = 0; at < name.length; at += 16) {
-      packWords(name, at, isUnsigned, input);
-      mixTea(state, input);
+      packWords(name, at, isUnsigned, teaInput);
+      mixTea(state, teaInput);
     }
     return { major: finish(state[0]!), minor: state[1]! };
   }
-  const input = new Uint32Array(8);
   for (let at = 0; at < name.length; at += 32) {
-    packWords(name, at, isUnsigned, input);
-    mixHalfMd4(state, input);
+    packWords(name, at, isUnsigned, md4Input);
+    mixHalfMd4(state, md4Input);
   }
   return { major: finish(state[1]!), minor: state[2]! };
 }
@@ -104,18 +107,18 @@ function packWords(name: Uint8Array, from: number, isUnsigned: boolean, words: U
   }
 }
 
-/** Sixteen rounds of the Tiny Encryption Algorithm with `key` over the first two words of `state`. */
-function mixTea(state: Uint32Array, key: Uint32Array): void {
+/** Sixteen rounds of the Tiny Encryption Algorithm with `key` over the first two of `words`. */
+function mixTea(words: Uint32Array, key: Uint32Array): void {
   let sum = 0;
-  let left = state[0]!;
-  let right = state[1]!;
+  let left = words[0]!;
+  let right = words[1]!;
   for (let round = 0; round < 16; round++) {
     sum = (sum + 0x9e3779b9) >>> 0;
     left = (left + (((right << 4) + key[0]!) ^ (right + sum) ^ ((right >>> 5) + key[1]!))) >>> 0;
     right = (right + (((left << 4) + key[2]!) ^ (left + sum) ^ ((left >>> 5) + key[3]!))) >>> 0;
   }
-  state[0]! += left;
-  state[1]! += right;
+  words[0]! += left;
+  words[1]! += right;
 }
 
 /** Word order, shifts and constant of the three rounds of half MD4. */
@@ -125,12 +128,12 @@ const HALF_MD4_ROUNDS = [
   { order: [3, 7, 2, 6, 1, 5, 0, 4], shifts: [3, 9, 11, 15], constant: 0x6ed9eba1 },
 ] as const;
 
-/** MD4 cut down to eight steps a round: mixes eight words of `input` into `state`. */
-function mixHalfMd4(state: Uint32Array, input: Uint32Array): void {
-  let a = state[0]!;
-  let b = state[1]!;
-  let c = state[2]!;
-  let d = state[3]!;
+/** MD4 cut down to eight steps a round: mixes eight words of `input` into `words`. */
+function mixHalfMd4(words: Uint32Array, input: Uint32Array): void {
+  let a = words[0]!;
+  let b = words[1]!;
+  let c = words[2]!;
+  let d = words[3]!;
   for (let round = 0; round < 3; round++) {
     const { order, shifts, constant } = HALF_MD4_ROUNDS[round]!;
     for (let step = 0; step < 8; step++) {
@@ -144,8 +147,8 @@ function mixHalfMd4(state: Uint32Array, input: Uint32Array): void {
       b = (sum << shift) | (sum >>> (32 - shift));
     }
   }
-  state[0]! += a;
-  state[1]! += b;
-  state[2]! += c;
-  state[3]! += d;
+  words[0]! += a;
+  words[1]! += b;
+  words[2]! += c;
+  words[3]! += d;
 }
