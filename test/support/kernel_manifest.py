@@ -120,7 +120,7 @@ def line_of(full, shown):
 
 def walk(full, shown, out):
     line = line_of(full, shown)
-    out.write(json.dumps(line, ensure_ascii=False) + "\n")
+    out.write(json.dumps(line) + "\n")
     if line["type"] != "d":
         return
     for name in sorted(os.listdir(full)):
