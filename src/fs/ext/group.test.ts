@@ -49,7 +49,9 @@ describe("the descriptors of image B", () => {
     expect(image.store.readBytes).toBe(3 * 1024); // 11 used inodes, 4 in a block.
   });
 
-  it.each([12, 2048, 2049, 4096])("inode %d was never used", async (ino) => {
+  it.each([12, 2048, 2049, 4096])("inode %d was never used, whatever lies there", async (ino) => {
+    const at = ino <= 2048 ? 134 * 1024 + (ino - 1) * 256 : 646 * 1024 + (ino - 2049) * 256;
+    image.bytes.fill(0x55, at, at + 256);
     const reading = async () => image.core.metadata.run(() => image.core.inode(ino));
     await expect(reading()).rejects.toMatchObject({ code: "ESTALE" });
   });

@@ -6,7 +6,7 @@ import { le16, le32, le64 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
 import { mmpChecksum } from "./checksum.ts";
 import type { ExtContext } from "./context.ts";
-import { MMP, MMP_MAGIC, MMP_SEQ_CLEAN, MMP_SEQ_FSCK, SUPERBLOCK_BYTES } from "./layout.ts";
+import { MMP, MMP_MAGIC, MMP_SEQ_CLEAN, MMP_SEQ_FSCK } from "./layout.ts";
 
 const NODE_NAME_BYTES = 64;
 const DEVICE_NAME_BYTES = 32;
@@ -34,8 +34,7 @@ function verifyMmp(block: Uint8Array, blocknr: number, ctx: ExtContext): void {
     throw new FsError("EUCLEAN", { detail: `mmp block ${blocknr}: mmp_magic is wrong` });
   }
   if (!ctx.hasMetadataCsum) return;
-  const structure = block.subarray(0, SUPERBLOCK_BYTES);
-  if (mmpChecksum(ctx.seed, structure) !== le32(block, MMP.mmp_checksum)) {
+  if (mmpChecksum(ctx.seed, block) !== le32(block, MMP.mmp_checksum)) {
     throw new FsError("EBADMSG", { detail: `mmp block ${blocknr}: mmp_checksum does not match` });
   }
 }
