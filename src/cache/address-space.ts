@@ -12,7 +12,7 @@
  * After `struct address_space` and `__filemap_add_folio` in `mm/filemap.c` of Linux.
  */
 import { assert } from "../lib/assert.ts";
-import { EEXIST, EFBIG, type Errno } from "../lib/errno.ts";
+import { EBADF, EEXIST, EFBIG, type Errno } from "../lib/errno.ts";
 import { Errseq } from "../lib/errseq.ts";
 import { AsyncRwLock, WaitQueue } from "../lib/locks.ts";
 import type { MaybeAsync } from "../lib/maybe.ts";
@@ -77,6 +77,8 @@ export class AddressSpace {
   /** Held shared while folios are added and filled, exclusively while content is taken away. */
   readonly invalidateLock: AsyncRwLock = new AsyncRwLock();
   readonly stableWrites: boolean;
+  /** Takes no folios any more: else a reader who starts over would keep its closing from ending. */
+  isClosed = false;
   /** What becomes of a folio whose write failed: forgotten as in the kernel, or dirty again. */
   onWriteError: "drop" | "keep" = "drop";
   readonly minOrder: number;
@@ -118,12 +120,13 @@ export class AddressSpace {
   /**
    * Locks a folio from `allocFolio` and puts it into the index from page `index` on, a multiple of its
    * size (`filemap_add_folio`). The index takes a reference of its own. Returns 0; `-EEXIST` if a page
-   * there is cached, `-EFBIG` behind the last page: then the folio is as it was. Never waits.
+   * there is cached, `-EFBIG` behind the last page, `-EBADF` while the mapping is closed: then the folio is as it was. Never waits.
    */
   addFolio(folio: Folio, index: number): Errno {
     assert(folio.mapping === null, "a folio is in one file at most");
     assert(folio.order >= this.minOrder, "a folio holds whole blocks");
     const last = index + folio.pageCount - 1;
+    if (this.isClosed) return -EBADF;
     if (last > INDEX_MAX) return -EFBIG;
     if (this.nextFolioIndex(index, last) !== -1) return -EEXIST;
     const isLocked = folio.tryLock();

@@ -131,10 +131,11 @@ export class PageCache implements FolioOwner {
   }
 
   /**
-   * Drops all folios of `mapping`, dirty or not, and forgets it. Waits for reads in flight. Nobody may
-   * read through it any more.
+   * Drops all folios of `mapping`, dirty or not, and forgets it. Waits for reads in flight. Who still
+   * waits for one of its folios gets that folio or `-EBADF`.
    */
   closeMapping(mapping: AddressSpace): MaybeAsync<void> {
+    mapping.isClosed = true;
     const isDropped = andThen(mapping.waitReadaheads(), () => truncateInodePagesFinal(mapping));
     return andThen(isDropped, () => {
       this.#mappings.delete(mapping);

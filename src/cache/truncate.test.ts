@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { CachedFile } from "../../test/support/cached-file.ts";
-import { EINVAL } from "../lib/errno.ts";
+import { EBADF, EINVAL } from "../lib/errno.ts";
 import { MIB, PAGE_BYTES } from "../lib/units.ts";
 import { attachBlockState } from "./block-state.ts";
 import { fadvise, POSIX_FADV_DONTNEED, POSIX_FADV_NOREUSE } from "./fadvise.ts";
@@ -65,19 +65,25 @@ test("closing drops everything, dirty folios and shadows too, and tells the file
   fixture.cache.verify();
 });
 
-test("closing waits for reads in flight", async () => {
+test("closing waits for reads in flight; a reader who starts over then gets EBADF", async () => {
   const fixture = new CachedFile({ sizeBytes: 8 * PAGE_BYTES });
-  fixture.script.isGated = true;
+  const { script, cache, mapping } = fixture;
+  script.isGated = true;
   const reading = fixture.readPages(0);
   let isClosed = false;
-  const closing = Promise.resolve(fixture.cache.closeMapping(fixture.mapping)).then(() => {
+  const closing = Promise.resolve(cache.closeMapping(mapping)).then(() => {
     isClosed = true;
   });
   await fixture.clock.turn();
   expect(isClosed).toBe(false);
-  fixture.script.isGated = false;
-  fixture.script.release();
-  await Promise.all([closing, reading]);
+  script.isGated = false;
+  script.release();
+  await closing;
+  expect(await reading).toBe(-EBADF);
+  expect(await fixture.readPages(0)).toBe(-EBADF);
+  expect([script.log, mapping.nrpages, cache.lockedCount]).toEqual([["0-3 m1"], 0, 0]);
+  expect(cache.arena.freeFrames).toBe(cache.arena.frameCount);
+  cache.verify();
 });
 
 test("DONTNEED drops whole pages, and the last one if the range reaches the end of the file", async () => {
