@@ -15,7 +15,9 @@ const stampPath = `${root}node_modules/.quire-setup`;
 function run(command, args, folder = root) {
   const done = spawnSync(command, args, { cwd: folder, stdio: ["ignore", "inherit", "inherit"] });
   if (done.status === 0) return;
-  console.error(`quire: "${command} ${args.join(" ")}" failed${done.error ? `: ${done.error.message}` : ""}`);
+  console.error(
+    `quire: "${command} ${args.join(" ")}" failed${done.error ? `: ${done.error.message}` : ""}`,
+  );
   process.exit(1);
 }
 
@@ -24,7 +26,8 @@ function install(folder, stamp) {
   const wanted = createHash("sha256").update(lock).update(process.version).digest("hex");
   if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return;
   console.error("quire: installing dependencies, once");
-  run("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], folder);
+  // Not `ci`, which refuses a lock file made where a registry lacks packages of other platforms.
+  run("npm", ["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"], folder);
   writeFileSync(stamp, wanted);
 }
 
@@ -35,7 +38,11 @@ if (major < 20 || (major === 20 && minor < 19)) {
 }
 
 install(root, stampPath);
-if (process.argv.includes("--bench")) {
-  install(`${root}bench/`, `${root}bench/node_modules/.quire-setup`);
+for (const [flag, folder] of [
+  ["--bench", "bench/"],
+  ["--docs", "tools/docs/"],
+]) {
+  if (!process.argv.includes(flag)) continue;
+  install(root + folder, `${root}${folder}node_modules/.quire-setup`);
 }
 run(process.execPath, [`${root}node_modules/typescript/bin/tsc`, "-b"]);

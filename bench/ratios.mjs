@@ -1,0 +1,210 @@
+/**
+ * Speeds beside those of others, interleaved in one run, as ratios: the machine's noise hits both sides.
+ *
+ * Each pair runs its two sides turn by turn; the median of the ratios of the turns is what counts.
+ */
+import { execFileSync, spawnSync } from "node:child_process";
+import { closeSync, mkdtempSync, openSync, promises, readSync, rmSync, statSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { LRUCache } from "lru-cache";
+import { memfs } from "memfs";
+import { cached, openFileStore, openImage } from "../dist/index.js";
+import { walkAndStat } from "./counts.mjs";
+import { benchImage, LARGE_BYTES, MIB } from "./fixtures.mjs";
+import { tarOut } from "./tar-out.mjs";
+
+const require = createRequire(import.meta.url);
+const TURNS = 7;
+const CACHE = "320MiB";
+
+const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
+
+async function time(task) {
+  const start = process.hrtime.bigint();
+  await task();
+  return Number(process.hrtime.bigint() - start);
+}
+
+const results = [];
+
+/** Runs the sides of one row turn by turn; the first is quire's, the second what the goal is set by. */
+async function row(name, goal, sides, turns = TURNS) {
+  const times = Object.fromEntries(Object.keys(sides).map((side) => [side, []]));
+  for (const side of Object.values(sides)) await side();
+  for (let turn = 0; turn < turns; turn++) {
+    for (const [side, task] of Object.entries(sides)) times[side].push(await time(task));
+  }
+  const [quire, peer] = Object.keys(sides);
+  const ratio = median(times[peer].map((peerTime, turn) => peerTime / times[quire][turn]));
+  const shown = Object.entries(times).map(
+    ([side, list]) => `${side} ${(median(list) / 1e6).toFixed(2)} ms`,
+  );
+  const verdict = ratio >= goal ? "met" : `MISSED by ${((1 - ratio / goal) * 100).toFixed(0)} %`;
+  console.log(
+    `${name}\n    ${ratio.toFixed(2)}x of ${peer}, goal ${goal}x: ${verdict}\n    ${shown.join(", ")}`,
+  );
+  results.push({ name, ratio: Number(ratio.toFixed(2)), goal, met: ratio >= goal });
+}
+
+function offsetsIn(setBytes, count) {
+  const offsets = new Float64Array(count);
+  let state = 99;
+  for (let at = 0; at < count; at++) {
+    state = (state * 48271) % 2147483647;
+    offsets[at] = (state % (setBytes / 4096)) * 4096;
+  }
+  return offsets;
+}
+
+/** A file of the page cache's own, without a file system, of the size of the largest working set. */
+async function hotRows(path) {
+  const file = await cached(await openFileStore(path), { cache: CACHE });
+  const large = Buffer.alloc(MIB);
+  const size = 256 * MIB;
+  for (let at = 0; at < size; at += MIB) await file.readInto(at, large);
+  const fd = openSync(path, "r");
+  const handle = await promises.open(path);
+  const lru = new LRUCache({ max: 70_000 });
+  for (let at = 0; at < size; at += 4096) lru.set(at, Buffer.alloc(4096));
+  const { vol } = memfs();
+  const small = Buffer.alloc(4096);
+  for (const setBytes of [MIB, 256 * MIB]) {
+    const offsets = offsetsIn(setBytes, 50_000);
+    const name = `hot 4 KiB synchronous reads, set of ${setBytes / MIB} MiB`;
+    await row(name, setBytes === MIB ? 2.5 : 1.0, {
+      quire: () => {
+        for (const at of offsets) file.readSync(at, small);
+      },
+      "fs.readSync": () => {
+        for (const at of offsets) readSync(fd, small, 0, 4096, at);
+      },
+      "lru-cache with copy": () => {
+        for (const at of offsets) small.set(lru.get(at));
+      },
+    });
+  }
+  lru.clear();
+  const few = offsetsIn(256 * MIB, 2000);
+  vol.writeFileSync("/memfs", Buffer.alloc(64 * MIB));
+  const mem = await vol.promises.open("/memfs", "r");
+  await row("hot 4 KiB reads by promise, one at a time", 10, {
+    quire: async () => {
+      for (const at of few) await file.readInto(at, small);
+    },
+    "FileHandle.read": async () => {
+      for (const at of few) await handle.read(small, 0, 4096, at);
+    },
+    "memfs FileHandle.read": async () => {
+      for (const at of few) await mem.read(small, 0, 4096, at % (64 * MIB));
+    },
+  });
+  await row("hot sequential reads of 1 MiB", 1.5, {
+    quire: () => {
+      for (let at = 0; at < size; at += MIB) file.readSync(at, large);
+    },
+    "fs.readSync": () => {
+      for (let at = 0; at < size; at += MIB) readSync(fd, large, 0, MIB, at);
+    },
+  });
+  closeSync(fd);
+  await handle.close();
+  await file.close();
+}
+
+async function coldRow(image) {
+  const large = Buffer.alloc(MIB);
+  const whole = LARGE_BYTES;
+  await row("cold sequential read of 200 MiB, calls of 1 MiB, host cache warm", 0.85, {
+    quire: async () => {
+      const volume = await openImage(image, { cache: CACHE });
+      const handle = await volume.fs.open("/large.bin");
+      for (let at = 0; at < whole; at += MIB) await handle.read(large, 0, MIB, at);
+      await volume.close();
+    },
+    "raw FileHandle.read of the image": async () => {
+      const handle = await promises.open(image);
+      for (let at = 0; at < whole; at += MIB) await handle.read(large, 0, MIB, at);
+      await handle.close();
+    },
+  });
+}
+
+async function walkRow(image) {
+  const { mount, umount } = require("ext2fs");
+  const { FileDisk, withOpenFile } = require("file-disk");
+  await withOpenFile(image, "r", async (handle) => {
+    await row(
+      "open, walk and stat 2,050 entries, cold",
+      20,
+      {
+        quire: async () => {
+          const volume = await openImage(image);
+          await walkAndStat(volume.fs, "/small");
+          await volume.close();
+        },
+        ext2fs: async () => {
+          const fs = await mount(new FileDisk(handle, true), 0);
+          await walkAndStat(fs.promises, "/small");
+          await umount(fs);
+        },
+      },
+      5,
+    );
+  });
+}
+
+async function tarRow(image) {
+  const folder = mkdtempSync(`${tmpdir()}/quire-bench-`);
+  try {
+    await row(
+      "the whole image as a tar stream",
+      1.0,
+      {
+        quire: () => tarOut(image, "/dev/null"),
+        "loop mount and tar": () => {
+          execFileSync("mount", ["-o", "loop,ro", image, folder]);
+          // Through a pipe, as tar reads nothing when it sees that it writes to /dev/null.
+          spawnSync("sh", ["-c", `tar -C ${folder} -c . | cat > /dev/null`]);
+          execFileSync("umount", [folder]);
+        },
+      },
+      5,
+    );
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** Peak memory of a process of its own that reads the image through a 64 MiB cache. */
+function memoryRow(image) {
+  const script = new URL("peak-memory.mjs", import.meta.url).pathname;
+  const peak = Number(execFileSync(process.execPath, [script, image]).toString());
+  const bound = 64 * MIB + 96 * MIB;
+  const verdict = peak <= bound ? "met" : "MISSED";
+  console.log(
+    `peak memory, 64 MiB cache\n    ${(peak / MIB).toFixed(0)} MiB, goal ${bound / MIB} MiB: ${verdict}`,
+  );
+  results.push({
+    name: "peak memory",
+    ratio: Number((peak / MIB).toFixed(0)),
+    goal: bound / MIB,
+    met: peak <= bound,
+  });
+}
+
+/** All rows; the goals are told, never asserted: time is no test. */
+export async function runRatios() {
+  const { image, tree } = benchImage();
+  console.log(
+    `image ${statSync(image).size / MIB} MiB, tree ${tree.length > 0 ? "made" : ""}, ${TURNS} turns`,
+  );
+  await hotRows(image);
+  await coldRow(image);
+  await walkRow(image);
+  if (process.getuid?.() === 0) await tarRow(image);
+  else console.log("the whole image as a tar stream: skipped, loop mounts need root");
+  memoryRow(image);
+  const missed = results.filter(({ met }) => !met).length;
+  console.log(`${results.length - missed} of ${results.length} goals met`);
+}

@@ -1,0 +1,17 @@
+/**
+ * `npm run bench`: counts, which decide, and ratios, which tell. `-- --counts` for the counts alone,
+ * `-- --update` to commit new ones to counts.json.
+ */
+import { runCounts } from "./counts.mjs";
+
+const flags = new Set(process.argv.slice(2));
+for (const flag of flags) {
+  if (flag === "--counts" || flag === "--update") continue;
+  console.error(`bench: unknown option ${flag}; --counts and --update are known`);
+  process.exit(2);
+}
+await runCounts({ update: flags.has("--update") });
+if (!flags.has("--counts") && !flags.has("--update")) {
+  const { runRatios } = await import("./ratios.mjs");
+  await runRatios();
+}
