@@ -11,12 +11,9 @@ const file = new URL("counts.json", import.meta.url);
 async function counted(task, options = {}) {
   const store = new CountingStore(await openFileStore(benchImage().image));
   const image = await openImage(store, options);
-  try {
-    return await task(image, store);
-  } finally {
-    await image.close();
-    if (store.writes > 0) throw new Error(`${store.writes} writes to a read-only image`);
-  }
+  const result = await task(image, store).finally(() => image.close());
+  if (store.writes > 0) throw new Error(`${store.writes} writes to a read-only image`);
+  return result;
 }
 
 async function readThrough(handle, callBytes) {
