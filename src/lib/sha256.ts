@@ -1,11 +1,12 @@
 /**
  * SHA-256 of short byte strings, for where the answer is needed now.
  *
- * Encrypted directories shorten long names by it, inside synchronous code that also runs in browsers,
- * whose own digest only comes as a promise. For file contents use the platform's: it is much faster.
+ * Encrypted directories shorten long names by it, inside synchronous code that also runs in
+ * browsers, whose own digest only comes as a promise. For file contents use the platform's: it is
+ * much faster.
  *
- * After FIPS 180-4. The constants are computed as it defines them: the first 32 bits of the fractional
- * parts of square and cube roots of the first primes.
+ * After FIPS 180-4. The constants are computed as it defines them: the first 32 bits of the
+ * fractional parts of square and cube roots of the first primes.
  */
 import { putBe32 } from "./bytes.ts";
 

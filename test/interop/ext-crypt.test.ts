@@ -1,6 +1,6 @@
 /**
- * Encrypted directories against the kernel without their key: the names and symlink targets that it makes
- * up are ours too, and lead to the same inodes.
+ * Encrypted directories against the kernel without their key: the names and symlink targets that it
+ * makes up are ours too, and lead to the same inodes.
  */
 import {
   lstatSync,
@@ -65,7 +65,7 @@ describe.skipIf(!mayRun)("an encrypted directory without its key", () => {
     ["encrypt,^metadata_csum,inline_data", 8],
   ] as const) {
     for (const count of [3, 20, 800]) {
-      test(`of ${count} names, padded to ${padding}, with ${features}, shows what the kernel shows`, async () => {
+      test(`of ${count} names, padding ${padding}, ${features}, is as the kernel's`, async () => {
         const image = makeExtImage(join(scratch, "crypt.img"), "32M", [
           ...["-t", "ext4", "-b", "4096", "-O", features],
         ]);

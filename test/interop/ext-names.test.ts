@@ -1,5 +1,6 @@
 /**
- * Names against the kernel and e2fsprogs: directories of every size and kind, as they were made by them.
+ * Names against the kernel and e2fsprogs: directories of every size and kind, as they were made by
+ * them.
  */
 import {
   closeSync,

@@ -1,6 +1,6 @@
 /**
- * Extended attributes and access control lists against the kernel, which wrote them: every place where a
- * value can lie, every prefix that root sees.
+ * Extended attributes and access control lists against the kernel, which wrote them: every place
+ * where a value can lie, every prefix that root sees.
  */
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,6 +1,6 @@
 /**
- * Builders of what names are made of in ext2/3/4: directory blocks, index blocks, attributes, inodes. They
- * make healthy structures, with their checksums; a test then breaks what it is about.
+ * Builders of what names are made of in ext2/3/4: directory blocks, index blocks, attributes,
+ * inodes. They make healthy structures, with their checksums; a test then breaks what it is about.
  */
 
 import {
@@ -51,7 +51,10 @@ export function putRecord(
   block.set(bytes, at + 8);
 }
 
-/** Fills `block` with records, the last one taking what is left, and with a checksum if there is a seed. */
+/**
+ * Fills `block` with records, the last one taking what is left, and with a checksum if there is a
+ * seed.
+ */
 export function putDirBlock(
   block: Uint8Array,
   records: readonly Record[],
@@ -195,7 +198,9 @@ export interface XattrFields {
   readonly inValue?: { readonly ino: number; readonly size: number; readonly hash: number };
 }
 
-/** Writes attributes from `at` on, values from the end of `area` down; offsets count from `base`. */
+/**
+ * Writes attributes from `at` on, values from the end of `area` down; offsets count from `base`.
+ */
 export function putXattrs(
   area: Uint8Array,
   at: number,

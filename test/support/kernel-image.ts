@@ -19,7 +19,10 @@ import { CountingStore } from "../../src/store/counting-store.ts";
 import { openFileStore } from "../../src/store/file-store.ts";
 import { runTool } from "./tools.ts";
 
-/** Makes an image of `size` ("64M") at `path` with the options `args` of mke2fs, and returns its path. */
+/**
+ * Makes an image of `size` ("64M") at `path` with the options `args` of mke2fs, and returns its
+ * path.
+ */
 export function makeExtImage(path: string, size: string, args: readonly string[]): string {
   const lazy = "lazy_itable_init=1,lazy_journal_init=1";
   runTool("mke2fs", ["-q", "-F", "-E", lazy, ...args, path, size]);
@@ -42,7 +45,9 @@ export function withKernelMount<T>(
   }
 }
 
-/** Runs the commands of debugfs on `image`, writing, and returns what they print, prompts included. */
+/**
+ * Runs the commands of debugfs on `image`, writing, and returns what they print, prompts included.
+ */
 export function runDebugfs(image: string, commands: readonly string[]): string {
   return runTool("debugfs", ["-w", image], { input: `${commands.join("\n")}\n` });
 }

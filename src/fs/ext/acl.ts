@@ -1,11 +1,12 @@
 /**
  * POSIX access control lists: the form on disk, the form that `getxattr` gives, and text.
  *
- *     on disk, version 1    u32 1 | u16 tag, u16 perm [, u32 id] | ..      an id only where the tag has one
- *     for users, version 2  u32 2 | u16 tag, u16 perm, u32 id | ..         ffffffff where it has none
+ *     on disk, version 1    u32 1 | u16 tag, u16 perm [, u32 id] | ..   an id only where a tag has one
+ *     for users, version 2  u32 2 | u16 tag, u16 perm, u32 id | ..      ffffffff where there is none
  *     text                  user::rw-,user:1000:r--,group::r--,mask::rw-,other::---
  *
- * After fs/ext4/acl.c and fs/posix_acl.c of Linux; text after the short form of getfacl, ids as numbers.
+ * After fs/ext4/acl.c and fs/posix_acl.c of Linux; text after the short form of getfacl, ids
+ * as numbers.
  */
 import { le16, le32, putLe16, putLe32 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
@@ -16,14 +17,14 @@ const HEADER_BYTES = 4;
 const SHORT_ENTRY_BYTES = 4;
 const FULL_ENTRY_BYTES = 8;
 
-export const ACL_USER_OBJ = 0x01;
-export const ACL_USER = 0x02;
-export const ACL_GROUP_OBJ = 0x04;
-export const ACL_GROUP = 0x08;
-export const ACL_MASK = 0x10;
-export const ACL_OTHER = 0x20;
+const ACL_USER_OBJ = 0x01;
+const ACL_USER = 0x02;
+const ACL_GROUP_OBJ = 0x04;
+const ACL_GROUP = 0x08;
+const ACL_MASK = 0x10;
+const ACL_OTHER = 0x20;
 /** The id of entries whose tag says who is meant. */
-export const ACL_UNDEFINED_ID = 0xffff_ffff;
+const ACL_UNDEFINED_ID = 0xffff_ffff;
 
 const TAG_WORDS: ReadonlyMap<number, string> = new Map([
   [ACL_USER_OBJ, "user"],
@@ -48,10 +49,11 @@ function hasId(tag: number): boolean {
 }
 
 /**
- * Decodes the form on disk (`ext4_acl_from_disk`). `where` names the list in errors. A list without entries
- * is an empty one.
+ * Decodes the form on disk (`ext4_acl_from_disk`). `where` names the list in errors. A list without
+ * entries is an empty one.
  *
- * @throws {FsError} `EUCLEAN` for another version, an unknown tag, or a length that the entries do not fill
+ * @throws {FsError} `EUCLEAN` for another version, an unknown tag, or a length that the entries
+ *   do not fill
  */
 export function aclFromDisk(stored: Uint8Array, where: string): readonly AclEntry[] {
   const bad = (what: string): FsError => new FsError("EUCLEAN", { detail: `${where}: ${what}` });

@@ -58,7 +58,7 @@ describe("foldName", () => {
     expect(fold("가")).toBe("\u1100\u1161");
   });
 
-  it("folds the iota below to a letter before marks are sorted, so that they stay behind it", () => {
+  it("folds the iota below to a letter before marks are sorted behind it", () => {
     expect(fold("\u1f80\u0323")).toBe("\u03b1\u0313\u03b9\u0323");
     expect(fold("\u03b1\u0345\u0323")).toBe("\u03b1\u03b9\u0323");
   });

@@ -1,6 +1,6 @@
 /**
- * Folds names as directories that ignore case do: two names are one when their folds are equal bytes
- * (`utf8_casefold`, NFDICF of Unicode 12.1).
+ * Folds names as directories that ignore case do: two names are one when their folds are equal
+ * bytes (`utf8_casefold`, NFDICF of Unicode 12.1).
  *
  *     each code point    Straße  ->  s t r a ss e      full case folding, status C and F
  *                        Å       ->  a U+030A          canonical decomposition
@@ -8,13 +8,14 @@
  *     then               marks after one base in canonical order
  *
  * Decomposition and lower case come from the engine. Written down here is only where folding is not
- * lower case, and (`unicode-12.ts`) which code points exist. The order of steps matters: a code point is
- * folded before its marks are sorted, as U+0345 folds to a letter that marks do not move across.
+ * lower case, and (`unicode-12.ts`) which code points exist. The order of steps matters: a code
+ * point is folded before its marks are sorted, as U+0345 folds to a letter that marks do not move
+ * across.
  *
- * A code point that Unicode 12.1 does not know stays as it is, whatever the engine knows about it. It and
- * an ignorable one are borders that marks do not move across: the latter is the kernel's own rule, which
- * Unicode does not have, and the hash depends on it. A name that is not UTF-8 has no fold; whether it is then compared as bytes or
- * refused is the directory's matter.
+ * A code point that Unicode 12.1 does not know stays as it is, whatever the engine knows about it.
+ * It and an ignorable one are borders that marks do not move across: the latter is the kernel's own
+ * rule, which Unicode does not have, and the hash depends on it. A name that is not UTF-8 has no
+ * fold; whether it is then compared as bytes or refused is the directory's matter.
  *
  * After fs/unicode of Linux, which compiles the same three steps into a trie.
  */

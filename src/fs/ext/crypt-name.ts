@@ -4,12 +4,12 @@
  * The stored bytes are ciphertext. What users see is base64url, without padding, of
  *
  *     0        4        8                                157        189
- *     | hash   | minor  | ciphertext, at most 149 bytes  | SHA-256  |      `struct fscrypt_nokey_name`
+ *     | hash   | minor  | ciphertext, at most 149 bytes  | SHA-256  |  `struct fscrypt_nokey_name`
  *
- * of which only the used part is encoded: the SHA-256 is that of the ciphertext behind byte 149, where
- * there is any. The hashes let the kernel find a name by it; they are 0 in a directory without index.
- * `.` and `..` are stored and shown plainly. So is everything reversible but the tail of long names, and
- * a shown name leads back to its entry.
+ * of which only the used part is encoded: the SHA-256 is that of the ciphertext behind byte 149,
+ * where there is any. The hashes let the kernel find a name by it; they are 0 in a directory
+ * without index. `.` and `..` are stored and shown plainly. So is everything reversible but the
+ * tail of long names, and a shown name leads back to its entry.
  *
  * After fs/crypto/fname.c of Linux. Left out: decryption.
  */

@@ -97,7 +97,7 @@ describe("isIndexBlock", () => {
   const empty = new Uint8Array(1024);
   putLe16(empty, 4, 1024);
 
-  it("is true for block 0, and for a free record as long as the block, of an indexed directory", () => {
+  it("is true in an indexed directory for block 0 and a free record as long as a block", () => {
     const indexed = shapeWith(1024, { isIndexed: true });
     expect(isIndexBlock(new Uint8Array(1024), 0, indexed)).toBe(true);
     expect(isIndexBlock(empty, 3, indexed)).toBe(true);

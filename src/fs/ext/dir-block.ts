@@ -1,18 +1,20 @@
 /**
- * The entries of one directory block, or of an inline area: a chain of records that tile it exactly.
+ * The entries of one directory block, or of an inline area: a chain of records that tile it
+ * exactly.
  *
  *     0     4         6          7      8
  *     | ino | rec_len | name_len | type | name | padding |   next record at + rec_len
  *                                                              last 12 bytes: a record of type 0xde
  *                                                              that holds the checksum
  *
- *  1. `DirWalk` trusts nothing: each `rec_len` is checked before it is followed, so a walk ends after at
- *     most one step per 12 bytes, whatever the bytes are.
+ *  1. `DirWalk` trusts nothing: each `rec_len` is checked before it is followed, so a walk ends
+ *     after at most one step per 12 bytes, whatever the bytes are.
  *  2. A record with inode 0 is free; the record with the checksum is one of these.
  *  3. In directories that are encrypted and ignore case, 8 bytes of hash follow the name.
  *
- * Checksums are verified once per load (`verifyDirBlock`), records on each walk: two damaged directories
- * may share a block. After `fs/ext4/dir.c` (`__ext4_check_dir_entry`) and `fs/ext4/namei.c`.
+ * Checksums are verified once per load (`verifyDirBlock`), records on each walk: two damaged
+ * directories may share a block. After `fs/ext4/dir.c` (`__ext4_check_dir_entry`) and
+ * `fs/ext4/namei.c`.
  */
 import { le16, le32 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
@@ -27,7 +29,7 @@ import type { BlockVerifier } from "./metadata.ts";
 /** Where the fields of a record lie (`struct ext4_dir_entry_2`). */
 export const DE = { inode: 0, rec_len: 4, name_len: 6, file_type: 7, name: 8 } as const;
 /** Bytes of the shortest record: a name of one byte. */
-export const DIR_REC_MIN_BYTES = 12;
+const DIR_REC_MIN_BYTES = 12;
 /** Bytes of the record at the end of a block that holds the checksum, and its type. */
 export const DIR_TAIL_BYTES = 12;
 const FT_DIR_CSUM = 0xde;
@@ -80,7 +82,9 @@ export function dirShapeOf(ctx: ExtContext, dir: ExtInode): DirShape {
   };
 }
 
-/** Length of a record from its stored form, in a block of `blockBytes` (`ext4_rec_len_from_disk`). */
+/**
+ * Length of a record from its stored form, in a block of `blockBytes` (`ext4_rec_len_from_disk`).
+ */
 export function recLenFromDisk(stored: number, blockBytes: number): number {
   if (blockBytes < CODED_REC_LEN_BYTES) return stored;
   if (stored === CODED_WHOLE_BLOCK || stored === 0) return blockBytes;
@@ -88,8 +92,8 @@ export function recLenFromDisk(stored: number, blockBytes: number): number {
 }
 
 /**
- * True for a block that only the index uses: its root, or a node that begins with a free record as long
- * as the block. Such a block has the checksum of an index, not that of records.
+ * True for a block that only the index uses: its root, or a node that begins with a free record as
+ * long as the block. Such a block has the checksum of an index, not that of records.
  */
 export function isIndexBlock(data: Uint8Array, fileBlock: number, shape: DirShape): boolean {
   if (!shape.isIndexed) return false;
@@ -115,7 +119,9 @@ export const verifyDirBlock: BlockVerifier<DirShape> = (data, blocknr, shape) =>
   }
 };
 
-/** A walk over the used records of `data[from..end)`. Fields hold after `next` has returned true. */
+/**
+ * A walk over the used records of `data[from..end)`. Fields hold after `next` has returned true.
+ */
 export class DirWalk {
   /** Inode number, 1..inodeCount. */
   ino = 0;
@@ -176,7 +182,9 @@ export class DirWalk {
     return this.data.subarray(this.nameAt, this.nameAt + this.nameBytes);
   }
 
-  /** Major and minor hash behind the name. Only where the shape has stored hashes, and not for dots. */
+  /**
+   * Major and minor hash behind the name. Only where the shape has stored hashes, and not for dots.
+   */
   get storedHash(): { readonly major: number; readonly minor: number } {
     const at = this.nameAt + roundUp(this.nameBytes, 4);
     return { major: le32(this.data, at), minor: le32(this.data, at + 4) };

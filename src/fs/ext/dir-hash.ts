@@ -5,11 +5,12 @@
  *                  3          4            5           the same, bytes unsigned
  *                  6 SipHash, keyed: encrypted directories that also ignore case
  *
- * A directory stores 0..2 (or 6); whether 3 is added is said by the superblock, which remembers how `char`
- * was on the machine that made it. The two kinds differ only for names with bytes from 0x80 on.
+ * A directory stores 0..2 (or 6); whether 3 is added is said by the superblock, which remembers how
+ * `char` was on the machine that made it. The two kinds differ only for names with bytes from 0x80
+ * on.
  *
- * A name is cut into pieces of 32 (half MD4) or 16 bytes (TEA), each filled up with its length, and each
- * piece is mixed into four words that begin as the volume's seed. The results:
+ * A name is cut into pieces of 32 (half MD4) or 16 bytes (TEA), each filled up with its length, and
+ * each piece is mixed into four words that begin as the volume's seed. The results:
  *
  *  1. `major` is even: the lowest bit in an index says "continued", and is no part of the hash.
  *  2. `major` is never 0xfffffffe, the end mark of directory positions: it becomes 0xfffffffc.
@@ -18,12 +19,11 @@
  */
 import { assert } from "../../lib/assert.ts";
 
-export const DX_HASH_LEGACY = 0;
-export const DX_HASH_HALF_MD4 = 1;
+const DX_HASH_LEGACY = 0;
 export const DX_HASH_TEA = 2;
 /** What a superblock with `EXT2_FLAGS_UNSIGNED_HASH` adds to versions 0..2. */
 export const DX_HASH_UNSIGNED = 3;
-export const DX_HASH_SIPHASH = 6;
+const DX_HASH_SIPHASH = 6;
 
 /** Hash of a name: `major` orders the index, `minor` only tells names with one `major` apart. */
 export interface NameHash {
@@ -33,7 +33,8 @@ export interface NameHash {
 
 const SEED_WORDS = 4;
 const BUILT_IN_SEED = Uint32Array.of(0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476);
-// Scratch of one call of `hashName`: a lookup hashes once, and three new arrays cost more than the hash.
+// Scratch of one call of `hashName`: a lookup hashes once, and three new arrays cost more than the
+// hash.
 const state = new Uint32Array(SEED_WORDS);
 const teaInput = new Uint32Array(4);
 const md4Input = new Uint32Array(8);
@@ -41,8 +42,9 @@ const END_OF_DIRECTORY = 0xffff_fffe;
 const LAST_HASH = 0xffff_fffc;
 
 /**
- * Hashes `name` by `version` 0..5 with the seed of the volume, four words; a seed of zeros stands for the
- * built-in one. The name is hashed as it is: fold it first in a directory that ignores case.
+ * Hashes `name` by `version` 0..5 with the seed of the volume, four words; a seed of zeros stands
+ * for the built-in one. The name is hashed as it is: fold it first in a directory that ignores
+ * case.
  */
 export function hashName(version: number, name: Uint8Array, seed: Uint32Array): NameHash {
   assert(version >= DX_HASH_LEGACY && version < DX_HASH_SIPHASH, "a hash version of 0..5");
@@ -76,7 +78,9 @@ function charAt(name: Uint8Array, at: number, isUnsigned: boolean): number {
   return isUnsigned ? byte : (byte << 24) >> 24;
 }
 
-/** The hash of the first directories with an index: two running words, one multiplication per byte. */
+/**
+ * The hash of the first directories with an index: two running words, one multiplication per byte.
+ */
 function legacy(name: Uint8Array, isUnsigned: boolean): number {
   let last = 0x12a3fe2d;
   let beforeLast = 0x37abe8f9;
@@ -91,8 +95,8 @@ function legacy(name: Uint8Array, isUnsigned: boolean): number {
 }
 
 /**
- * Fills `words` from the name at `from`, four bytes to a word, the first one highest. What the name does
- * not fill is the length of the rest of the name, in every byte.
+ * Fills `words` from the name at `from`, four bytes to a word, the first one highest. What the name
+ * does not fill is the length of the rest of the name, in every byte.
  */
 function packWords(name: Uint8Array, from: number, isUnsigned: boolean, words: Uint32Array): void {
   const restBytes = name.length - from;

@@ -5,12 +5,14 @@
  *     linear       block 0: `.` `..` name .. | block 1: name .. | ..
  *     indexed      the same blocks, those of the index among them, which hold no names (`htree.ts`)
  *
- * A cookie of `dirRead` is the number of a file block, so each name is returned once, and a reader may stop
- * and go on at any block. The order is that of the blocks, not the kernel's order of hashes.
+ * A cookie of `dirRead` is the number of a file block, so each name is returned once, and a reader
+ * may stop and go on at any block. The order is that of the blocks, not the kernel's order of
+ * hashes.
  *
  *  1. A directory has no more blocks than the file system: its size bounds every walk.
  *  2. A hole is taken for an empty block, with a warning.
- *  3. An inode that a name leads to is a number that names may lead to, and not the directory itself.
+ *  3. An inode that a name leads to is a number that names may lead to, and not the directory
+ *     itself.
  *
  * After fs/ext4/dir.c, namei.c and inline.c of Linux.
  */
@@ -29,7 +31,10 @@ import { EXT_ROOT_INO, I_BLOCK_BYTES } from "./layout.ts";
 import { hashOnVolume, type WantedName, wantedName } from "./wanted-name.ts";
 import { inlineTailOf } from "./xattr.ts";
 
-/** Blocks of a directory are wanted one after the other: what is read on a miss, if it lies in one run. */
+/**
+ * Blocks of a directory are wanted one after the other: what is read on a miss, if it lies in one
+ * run.
+ */
 const AHEAD_BYTES = MIB;
 /** An inline directory begins with the number of its parent. */
 const INLINE_PARENT_BYTES = 4;
@@ -52,11 +57,12 @@ function isDotDot(name: Uint8Array): boolean {
 /**
  * Number of the inode that `name` leads to in `dir`, 0 if there is no such name (`ext4_lookup`).
  *
- * Directories that ignore case find any spelling; encrypted ones know the names that `dirRead` shows. A
- * damaged index costs a search of all blocks and a warning. O(log n) with an index, else O(n).
+ * Directories that ignore case find any spelling; encrypted ones know the names that `dirRead`
+ * shows. A damaged index costs a search of all blocks and a warning. O(log n) with an index, else
+ * O(n).
  *
- * @throws {FsError} `ENOTDIR`; `ENAMETOOLONG`; `EUCLEAN`/`EBADMSG` for what is damaged on the way to the
- *   name; `EINVAL`, `EOPNOTSUPP` as `wantedName`
+ * @throws {FsError} `ENOTDIR`; `ENAMETOOLONG`; `EUCLEAN`/`EBADMSG` for what is damaged on the way
+ *   to the name; `EINVAL`, `EOPNOTSUPP` as `wantedName`
  * @throws {BlockMiss} for a block that is not cached: let it pass
  */
 export function dirLookup(ctx: ExtContext, dir: ExtInode, name: Uint8Array): number {
@@ -128,12 +134,12 @@ function lookupInline(ctx: ExtContext, dir: ExtInode, shape: DirShape, wanted: W
 
 /**
  * The names in the block that `cookie` stands for, 0 at the start, or all of an inline directory
- * (`ext4_readdir`). `entries` may be empty before the end: a block can hold no names. `nextCookie` is -1
- * after the last block and else larger than `cookie`. Names are copies; those of encrypted directories
- * are in the no-key form.
+ * (`ext4_readdir`). `entries` may be empty before the end: a block can hold no names. `nextCookie`
+ * is -1 after the last block and else larger than `cookie`. Names are copies; those of encrypted
+ * directories are in the no-key form.
  *
- * @throws {FsError} `ENOTDIR`; `EUCLEAN` for a damaged record, a name with NUL or a slash, a ciphertext too
- *   short to be one; `EBADMSG` for a wrong checksum
+ * @throws {FsError} `ENOTDIR`; `EUCLEAN` for a damaged record, a name with NUL or a slash, a
+ *   ciphertext too short to be one; `EBADMSG` for a wrong checksum
  * @throws {BlockMiss} for a block that is not cached: let it pass
  */
 export function dirRead(ctx: ExtContext, dir: ExtInode, cookie: number): DirectoryBatch {
@@ -203,9 +209,9 @@ function noKeyNameAt(
 }
 
 /**
- * Version of the hashes in the no-key names of `dir`; undefined where they are 0 or stored. The kernel
- * hashes where it reads a directory in the order of hashes: with an index, or as long as one would fit
- * into one block (`is_dx_dir`).
+ * Version of the hashes in the no-key names of `dir`; undefined where they are 0 or stored. The
+ * kernel hashes where it reads a directory in the order of hashes: with an index, or as long as one
+ * would fit into one block (`is_dx_dir`).
  */
 function shownHashVersion(
   ctx: ExtContext,

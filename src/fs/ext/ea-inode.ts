@@ -1,11 +1,12 @@
 /**
- * Values of extended attributes that are too large for inode and block: each has an inode of its own.
+ * Values of extended attributes that are too large for inode and block: each has an inode of its
+ * own.
  *
  *     entry  e_value_inum, e_value_size, e_hash  -->  inode with EA_INODE_FL, i_size = size
  *                                                     i_atime = checksum of the value
  *
- * e_hash covers the name and that checksum. Old Lustre volumes have inodes without the checksum, which
- * name their owner instead: number in i_mtime, and its generation.
+ * e_hash covers the name and that checksum. Old Lustre volumes have inodes without the checksum,
+ * which name their owner instead: number in i_mtime, and its generation.
  *
  * After `ext4_xattr_inode_get` and `ext4_xattr_hash_entry` of Linux.
  */
@@ -37,9 +38,9 @@ function entryHash(name: Uint8Array, words: Iterable<number>, isSigned: boolean)
 }
 
 /**
- * Both hashes that an entry named `name` may have, for a value that is `value` or, in an inode of its own,
- * has the checksum `value`. The second, over signed bytes, was written where `char` is signed by kernels
- * before 6.2; they differ only for names that are not ASCII.
+ * Both hashes that an entry named `name` may have, for a value that is `value` or, in an inode of
+ * its own, has the checksum `value`. The second, over signed bytes, was written where `char` is
+ * signed by kernels before 6.2; they differ only for names that are not ASCII.
  */
 export function xattrEntryHashes(
   name: Uint8Array,
@@ -63,8 +64,8 @@ function wordsOf(value: Uint8Array): number[] {
 /**
  * The value of `entry` of the inode `owner`, whose `valueIno` is not 0; a new array.
  *
- * @throws {FsError} `EUCLEAN` for an inode that is no value, has another size, a hole, or other content
- *   than its hashes say; what reading it throws
+ * @throws {FsError} `EUCLEAN` for an inode that is no value, has another size, a hole, or other
+ *   content than its hashes say; what reading it throws
  * @throws {BlockMiss} for a block that is not cached: let it pass
  */
 export function readEaInode(ctx: ExtContext, owner: ExtInode, entry: XattrEntry): Uint8Array {

@@ -18,7 +18,9 @@ import type { ExtInode } from "./inode.ts";
 import { INDEX_FL, S_IFDIR, SB } from "./layout.ts";
 import type { WantedName } from "./wanted-name.ts";
 
-/** Root of inode 13 of image K: 16 leaves, tail word left by the directory it was converted from. */
+/**
+ * Root of inode 13 of image K: 16 leaves, tail word left by the directory it was converted from.
+ */
 const ROOT_K = `
   000  0d000000 0c000102 2e000000 02000000 f40f0202 2e2e0000 00000000 01080000
   020  fb011000 01000000 04e0fa0e 0f000000 b27f381d 06000000 fa1b4d2e 0a000000

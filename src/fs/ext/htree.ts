@@ -1,19 +1,21 @@
 /**
- * The index of a large directory: a tree of hashes whose leaves are ordinary directory blocks (`htree`).
+ * The index of a large directory: a tree of hashes whose leaves are ordinary directory blocks
+ * (`htree`).
  *
- *     root, file block 0   `.` `..` | version, levels | limit count | block | hash block | hash block ..
+ *     root, file block 0   `.` `..` | version, levels | limit count | block | hash block | ..
  *                                                             |
- *     node                 a free record | limit count | block | hash block | ..            | checksum
+ *     node                 a free record | limit count | block | hash block | ..    | checksum
  *                                                             |
  *     leaf                 records of names whose hashes lie in [hash, next hash)
  *
  *  1. The first entry of a block has no hash: it begins at 0, and its word is limit and count.
- *  2. The lowest bit of a stored hash says "names with this hash began in the leaf before"; a lookup that
- *     fails goes on into such a leaf.
+ *  2. The lowest bit of a stored hash says "names with this hash began in the leaf before"; a
+ *     lookup that fails goes on into such a leaf.
  *  3. A lookup reads at most as many leaves as the directory has blocks, however the tree is bent.
  *
- * A damaged *structure* gives up the index, not the lookup: as the kernel (`ERR_BAD_DX_DIR`) the caller
- * then searches all blocks one by one. A wrong *checksum* is `EBADMSG`, and a damaged leaf `EUCLEAN`.
+ * A damaged *structure* gives up the index, not the lookup: as the kernel (`ERR_BAD_DX_DIR`) the
+ * caller then searches all blocks one by one. A wrong *checksum* is `EBADMSG`, and a damaged leaf
+ * `EUCLEAN`.
  *
  * After fs/ext4/namei.c (`dx_probe`, `ext4_htree_next_block`, `ext4_dx_csum_verify`).
  */
@@ -93,8 +95,8 @@ function limitOf(entriesAt: number, shape: DirShape): number {
 }
 
 /**
- * Throws `EBADMSG` if an index block has a wrong checksum. A block too full to hold one passes, and fails
- * later by its limit.
+ * Throws `EBADMSG` if an index block has a wrong checksum. A block too full to hold one passes, and
+ * fails later by its limit.
  */
 export const verifyIndexBlock: BlockVerifier<DirShape> = (data, blocknr, shape) => {
   if (!shape.hasChecksum) return;
@@ -237,8 +239,9 @@ function orUnusable<T>(ctx: ExtContext, dir: ExtInode, attempt: () => T, otherwi
 }
 
 /**
- * Number of the inode that `wanted` names in `dir`, 0 if there is none, `INDEX_UNUSABLE` if the index is
- * damaged (with a warning) or hashes by a key that we do not have. `.` and `..` are not in the index.
+ * Number of the inode that `wanted` names in `dir`, 0 if there is none, `INDEX_UNUSABLE` if the
+ * index is damaged (with a warning) or hashes by a key that we do not have. `.` and `..` are not in
+ * the index.
  *
  * @throws {FsError} `EBADMSG` for a checksum, `EUCLEAN` for a leaf
  */

@@ -1,12 +1,13 @@
 /**
- * Inodes that were deleted, or being truncated, while they were in use when the volume was last written:
- * "orphans", which no name leads to. A reader only reports them; a writer must finish their deletion.
+ * Inodes that were deleted, or being truncated, while they were in use when the volume was last
+ * written: "orphans", which no name leads to. A reader only reports them; a writer must finish
+ * their deletion.
  *
  *     list    s_last_orphan -> inode -> its i_dtime -> inode -> .. -> 0
  *     file    each block: inode numbers, 0 for none | 0b10ca04 | checksum
  *
- * The file came later and is used instead of the list where the superblock names it; during recovery
- * both may have entries. After fs/ext4/orphan.c of Linux.
+ * The file came later and is used instead of the list where the superblock names it; during
+ * recovery both may have entries. After fs/ext4/orphan.c of Linux.
  */
 import { le32 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
@@ -46,8 +47,8 @@ const verifyOrphanBlock: BlockVerifier<OrphanCheck> = (data, blocknr, check) => 
 /**
  * Numbers of all orphans: those of the list in its order, then those of the file.
  *
- * @throws {FsError} `EUCLEAN` for a number that is no inode of the image, an inode met twice, or a block of
- *   the orphan file that is missing or no such block; `EBADMSG` for a wrong checksum
+ * @throws {FsError} `EUCLEAN` for a number that is no inode of the image, an inode met twice, or
+ *   a block of the orphan file that is missing or no such block; `EBADMSG` for a wrong checksum
  * @throws {BlockMiss} for a block that is not cached: let it pass
  */
 export function readOrphans(ctx: ExtContext): readonly number[] {

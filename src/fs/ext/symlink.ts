@@ -6,8 +6,8 @@
  *     slow      in the first block
  *     encrypted u16 length, ciphertext; in i_block or the first block; shown in the no-key form
  *
- * Nothing in the inode says which of the first and the last two it is: the kernel counts blocks, or, since
- * attributes with inodes of their own are charged to their owner, goes by the size.
+ * Nothing in the inode says which of the first and the last two it is: the kernel counts blocks,
+ * or, since attributes with inodes of their own are charged to their owner, goes by the size.
  *
  * After fs/ext4/symlink.c, `ext4_inode_is_fast_symlink`, and `fscrypt_get_symlink` of Linux.
  */
@@ -71,11 +71,11 @@ function encryptedTarget(ctx: ExtContext, inode: ExtInode): Uint8Array {
 }
 
 /**
- * Target of the symlink `inode`, a copy, never empty. An encrypted one is shown in the no-key form, whose
- * length is also what `stat` has to show as its size then.
+ * Target of the symlink `inode`, a copy, never empty. An encrypted one is shown in the no-key form,
+ * whose length is also what `stat` has to show as its size then.
  *
- * @throws {FsError} `EINVAL` for what is no symlink; `EUCLEAN` for a length that does not fit where the
- *   target lies, or a NUL in it
+ * @throws {FsError} `EINVAL` for what is no symlink; `EUCLEAN` for a length that does not fit
+ *   where the target lies, or a NUL in it
  * @throws {BlockMiss} for a block that is not cached: let it pass
  */
 export function readSymlink(ctx: ExtContext, inode: ExtInode): Uint8Array {

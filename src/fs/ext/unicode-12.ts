@@ -1,9 +1,9 @@
 /**
  * Which code points Unicode 12.1 knows: those that directories which ignore case may fold.
  *
- * A file system fixes the version of Unicode when it is made, so that a name hashes alike for ever. The
- * engine's own tables are newer and go on growing, but case and decomposition of a code point never
- * change once it is assigned. So only the set of the assigned ones has to be written down.
+ * A file system fixes the version of Unicode when it is made, so that a name hashes alike for ever.
+ * The engine's own tables are newer and go on growing, but case and decomposition of a code point
+ * never change once it is assigned. So only the set of the assigned ones has to be written down.
  *
  * Taken from DerivedAge.txt of Unicode 12.1: everything up to age 12.1, non-characters included,
  * surrogates not.

@@ -25,7 +25,9 @@ const ENCODING_UTF8_12_1 = 1;
 const ENCODING_STRICT = 1;
 const FLAGS_UNSIGNED_HASH = 2;
 
-/** Hashes `name` by the stored version 0..2, as the superblock says `char` was (`s_hash_unsigned`). */
+/**
+ * Hashes `name` by the stored version 0..2, as the superblock says `char` was (`s_hash_unsigned`).
+ */
 export function hashOnVolume(ctx: ExtContext, version: number, name: Uint8Array): NameHash {
   const isUnsigned = (ctx.sb.flags & FLAGS_UNSIGNED_HASH) !== 0;
   return hashName(isUnsigned ? version + DX_HASH_UNSIGNED : version, name, ctx.sb.hashSeed);
@@ -42,8 +44,9 @@ export interface WantedName {
 /**
  * What `name` means in `dir`; undefined if no entry there can have it.
  *
- * @throws {FsError} `ENAMETOOLONG` beyond 255 bytes; `EINVAL` for a name that is not UTF-8 in a directory
- *   that ignores case, if the volume is strict; `EOPNOTSUPP` for an encoding other than UTF-8 12.1
+ * @throws {FsError} `ENAMETOOLONG` beyond 255 bytes; `EINVAL` for a name that is not UTF-8 in a
+ *   directory that ignores case, if the volume is strict; `EOPNOTSUPP` for an encoding other than
+ *   UTF-8 12.1
  */
 export function wantedName(
   ctx: ExtContext,

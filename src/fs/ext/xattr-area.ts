@@ -7,8 +7,8 @@
  *     in the inode   offsets count from the first entry; header of 4 bytes
  *     in a block     offsets count from the block; header of 32 bytes, shared by inodes, checksum
  *
- *  1. `readXattrArea` checks every entry before it returns any: names end before the area does, and each
- *     value lies behind the names and inside the area (`check_xattrs`).
+ *  1. `readXattrArea` checks every entry before it returns any: names end before the area does, and
+ *     each value lies behind the names and inside the area (`check_xattrs`).
  *  2. An entry whose value has an inode of its own has no place here; that inode is `valueIno`.
  *
  * After fs/ext4/xattr.c of Linux.
@@ -80,7 +80,10 @@ export const verifyXattrBlock: BlockVerifier<XattrBlockCheck> = (data, blocknr, 
   }
 };
 
-/** All entries of an area of `data`, in stored order. `where` names it in errors, which are `EUCLEAN`. */
+/**
+ * All entries of an area of `data`, in stored order. `where` names it in errors, which are
+ * `EUCLEAN`.
+ */
 export function readXattrArea(
   data: Uint8Array,
   bounds: XattrBounds,

@@ -1,11 +1,12 @@
 /**
- * Extended attributes of an inode: those in the inode itself, then those in its block; and the two things
- * that the format keeps among them but users never see, inline data and encryption contexts.
+ * Extended attributes of an inode: those in the inode itself, then those in its block; and the two
+ * things that the format keeps among them but users never see, inline data and encryption contexts.
  *
- *     index   1 user.   2, 3 ACLs   4 trusted.   6 security.   10 gnu.       shown, as root sees them
- *             5 Lustre   7 system. ("data": inline data)   8 richacl   9 encryption "c"       hidden
+ *     index   1 user.   2, 3 ACLs   4 trusted.   6 security.   10 gnu.     shown, as root sees them
+ *             5 Lustre   7 system. ("data": inline data)   8 richacl   9 encryption "c"     hidden
  *
- * A name that occurs in both places counts in the inode. After fs/ext4/xattr.c and inline.c of Linux.
+ * A name that occurs in both places counts in the inode. After fs/ext4/xattr.c and inline.c of
+ * Linux.
  */
 import { le32 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
@@ -24,13 +25,12 @@ import {
   type XattrEntry,
 } from "./xattr-area.ts";
 
-export const XATTR_INDEX_USER = 1;
-export const XATTR_INDEX_ACL_ACCESS = 2;
-export const XATTR_INDEX_ACL_DEFAULT = 3;
-export const XATTR_INDEX_TRUSTED = 4;
-export const XATTR_INDEX_SECURITY = 6;
-export const XATTR_INDEX_SYSTEM = 7;
-export const XATTR_INDEX_ENCRYPTION = 9;
+const XATTR_INDEX_USER = 1;
+const XATTR_INDEX_ACL_ACCESS = 2;
+const XATTR_INDEX_ACL_DEFAULT = 3;
+const XATTR_INDEX_TRUSTED = 4;
+const XATTR_INDEX_SECURITY = 6;
+const XATTR_INDEX_SYSTEM = 7;
 const XATTR_INDEX_HURD = 10;
 
 /** Prefixes of the names that users see. */
@@ -42,7 +42,9 @@ const PREFIXES: ReadonlyMap<number, string> = new Map([
   [XATTR_INDEX_SECURITY, "security."],
   [XATTR_INDEX_HURD, "gnu."],
 ]);
-/** A kernel's call takes 64 KiB, so no inode has as much as this; an image may name one value often. */
+/**
+ * A kernel's call takes 64 KiB, so no inode has as much as this; an image may name one value often.
+ */
 const TOTAL_BYTES_MAX = 32 * MIB;
 const INLINE_NAME = Uint8Array.from("data", (letter) => letter.charCodeAt(0));
 const ESCAPE_BASE = 0xdc00;
@@ -74,12 +76,12 @@ function storedValueOf(ctx: ExtContext, inode: ExtInode, entry: XattrEntry): Uin
 }
 
 /**
- * All attributes of `inode` that root sees, by full name, with the values that `getxattr` gives: those in
- * the inode first. Access control lists are in the form of users (`acl.ts`). Bytes of a name that are
- * not UTF-8 become lone surrogates U+DC80..U+DCFF.
+ * All attributes of `inode` that root sees, by full name, with the values that `getxattr` gives:
+ * those in the inode first. Access control lists are in the form of users (`acl.ts`). Bytes of a
+ * name that are not UTF-8 become lone surrogates U+DC80..U+DCFF.
  *
- * @throws {FsError} `EUCLEAN`/`EBADMSG` for a damaged list, block, value or access control list; `E2BIG` if
- *   the values have more than 32 MiB together
+ * @throws {FsError} `EUCLEAN`/`EBADMSG` for a damaged list, block, value or access control list;
+ *   `E2BIG` if the values have more than 32 MiB together
  * @throws {BlockMiss} for a block that is not cached: let it pass
  */
 export function readXattrs(ctx: ExtContext, inode: ExtInode): ReadonlyMap<string, Uint8Array> {
@@ -107,7 +109,9 @@ export function readXattrs(ctx: ExtContext, inode: ExtInode): ReadonlyMap<string
   return shown;
 }
 
-/** The value of `entry` as users get it; undefined for a list without entries, which counts as none. */
+/**
+ * The value of `entry` as users get it; undefined for a list without entries, which counts as none.
+ */
 function shownValue(
   ctx: ExtContext,
   inode: ExtInode,
@@ -122,8 +126,8 @@ function shownValue(
 }
 
 /**
- * The stored value of the attribute `index` `name` of `inode`, hidden ones too; undefined if it has none.
- * A copy. Throws as `readXattrs`.
+ * The stored value of the attribute `index` `name` of `inode`, hidden ones too; undefined if it has
+ * none. A copy. Throws as `readXattrs`.
  */
 export function rawXattr(
   ctx: ExtContext,
@@ -140,8 +144,9 @@ export function rawXattr(
 }
 
 /**
- * The part of an inline inode's data that lies behind the 60 bytes of `i_block`; a view, empty where
- * these suffice. Throws `EUCLEAN` if the inode has no attribute for it, which every inline inode has.
+ * The part of an inline inode's data that lies behind the 60 bytes of `i_block`; a view, empty
+ * where these suffice. Throws `EUCLEAN` if the inode has no attribute for it, which every inline
+ * inode has.
  */
 export function inlineTailOf(ctx: ExtContext, inode: ExtInode): Uint8Array {
   const isMeant = (entry: XattrEntry): boolean =>
@@ -157,8 +162,9 @@ export function inlineTailOf(ctx: ExtContext, inode: ExtInode): Uint8Array {
 }
 
 /**
- * The content of an inline file or symlink, a copy: `i_size` bytes, or fewer where the file is longer than
- * what lies in the inode, as mke2fs makes files that are one hole. Then the rest is zeros.
+ * The content of an inline file or symlink, a copy: `i_size` bytes, or fewer where the file is
+ * longer than what lies in the inode, as mke2fs makes files that are one hole. Then the rest is
+ * zeros.
  *
  * @throws {FsError} `EUCLEAN` for a damaged attribute
  */
