@@ -104,6 +104,21 @@ describe("i_extra_isize", () => {
     expect(birthOf(20)).toEqual({ sec: 1_700_000_000, nsec: 0 });
     expect(birthOf(24)).toEqual({ sec: 1_700_000_000 + 2 * 2 ** 32, nsec: 0 });
   });
+
+  it("0 leaves the times where they are, and takes every other field away", () => {
+    const inode = inodeWith(
+      (raw) => {
+        putLe16(raw, INODE.i_extra_isize, 0);
+        putLe32(raw, INODE.i_mtime_extra, (7 << 2) | 1);
+        putLe32(raw, INODE.i_projid, 1000);
+      },
+      superblockWith([SB.s_feature_ro_compat, 0x2003]),
+    );
+    expect(inode.attributes().mtime.sec).toBeGreaterThan(2 ** 32);
+    expect(inode.attributes().mtime.nsec).toBe(7);
+    expect(inode.attributes().birthtime).toBeDefined();
+    expect(inode.projectId).toBe(0);
+  });
 });
 
 describe("fields by feature", () => {

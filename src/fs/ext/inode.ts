@@ -5,6 +5,7 @@
  *     | classic | i_block | classic ..   | extra fields | xattrs in the inode |
  *
  *  1. A field behind byte 128 exists when `128 + i_extra_isize` reaches its end; else it is absent, not 0.
+ *     Times exist in an inode of more than 128 bytes whose `i_extra_isize` is 0 too, as in Linux.
  *  2. Upper halves exist by feature: `i_blocks_high` with huge_file, `i_file_acl_high` with 64bit,
  *     `i_size_high` of what is no regular file with large_dir.
  *  3. `raw` is a copy: it stays when the buffer of the table block goes.
@@ -52,6 +53,9 @@ import type { Superblock } from "./superblock.ts";
 
 const CREATOR_HURD = 1;
 const NSEC_MAX = 999_999_999;
+
+/** Bytes behind byte 128 that hold times where `i_extra_isize` is 0. */
+const UNTOLD_EXTRA_BYTES = 32;
 
 const TYPE_OF_MODE: ReadonlyMap<number, FileType> = new Map([
   [S_IFREG, "file"],
@@ -182,8 +186,13 @@ export class ExtInode implements VfsInode {
     return this.#has(EA_INODE_FL);
   }
 
+  #hasTime(at: number): boolean {
+    if (this.extraIsize > 0) return this.hasField(at);
+    return this.raw.length >= GOOD_OLD_INODE_BYTES + UNTOLD_EXTRA_BYTES;
+  }
+
   #time(at: number, extraAt: number): Timespec {
-    const extra = this.hasField(extraAt) ? le32(this.raw, extraAt) : 0;
+    const extra = this.#hasTime(extraAt) ? le32(this.raw, extraAt) : 0;
     return decodeTime(le32(this.raw, at), extra);
   }
 
@@ -209,7 +218,7 @@ export class ExtInode implements VfsInode {
       atime: this.#time(INODE.i_atime, INODE.i_atime_extra),
       mtime: this.#time(INODE.i_mtime, INODE.i_mtime_extra),
       ctime: this.#time(INODE.i_ctime, INODE.i_ctime_extra),
-      birthtime: this.hasField(INODE.i_crtime)
+      birthtime: this.#hasTime(INODE.i_crtime)
         ? this.#time(INODE.i_crtime, INODE.i_crtime_extra)
         : undefined,
       flags: (this.flags & FLAGS_USER_VISIBLE & ~hidden) >>> 0,
