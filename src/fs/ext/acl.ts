@@ -1,8 +1,8 @@
 /**
  * POSIX access control lists: the form on disk, the form that `getxattr` gives, and text.
  *
- *     on disk, version 1    u32 1 | u16 tag, u16 perm [, u32 id] | ..   an id only where a tag has one
- *     for users, version 2  u32 2 | u16 tag, u16 perm, u32 id | ..      ffffffff where there is none
+ *     on disk, version 1    u32 1 | u16 tag, u16 perm [, u32 id] | ..   id if the tag has one
+ *     for users, version 2  u32 2 | u16 tag, u16 perm, u32 id | ..   ffffffff where it has none
  *     text                  user::rw-,user:1000:r--,group::r--,mask::rw-,other::---
  *
  * After fs/ext4/acl.c and fs/posix_acl.c of Linux; text after the short form of getfacl, ids
