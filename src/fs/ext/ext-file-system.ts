@@ -76,7 +76,7 @@ export class ExtFileSystem implements FileSystem {
   }
 
   inode(ino: number, signal?: AbortSignal): MaybeAsync<ExtInode> {
-    return this.core.metadata.run(() => checkNamed(this.core, this.core.inode(ino)), signal);
+    return this.core.metadata.run(() => this.#named(ino), signal);
   }
 
   lookup(dir: VfsInode, name: Uint8Array, signal?: AbortSignal): MaybeAsync<number> {
@@ -89,7 +89,7 @@ export class ExtFileSystem implements FileSystem {
 
   readdir(dir: VfsInode, cookie: number, signal?: AbortSignal): MaybeAsync<DirectoryBatch> {
     const inode = this.#directory(dir);
-    return this.core.metadata.run(() => this.#nextBatch(inode, cookie), signal);
+    return this.#nextBatch(inode, cookie, signal);
   }
 
   readlink(inode: VfsInode, signal?: AbortSignal): MaybeAsync<Uint8Array> {
@@ -164,20 +164,31 @@ export class ExtFileSystem implements FileSystem {
     return inode as ExtInode;
   }
 
-  /** The first stretch from `cookie` on that has an entry; each step has to move on. */
-  #nextBatch(dir: ExtInode, cookie: number): DirectoryBatch {
-    let batch = this.#batchAt(dir, cookie);
-    let from = cookie;
-    while (batch.entries.length === 0 && batch.nextCookie !== -1) {
-      if (batch.nextCookie <= from) {
-        throw new FsError("EUCLEAN", {
-          detail: `directory ${dir.ino} does not move on at ${from}`,
+  /** An inode that a name may lead to, with what users see of an encrypted symlink. */
+  #named(ino: number): ExtInode {
+    const inode = checkNamed(this.core, this.core.inode(ino));
+    if (inode.isEncrypted && inode.type === "symlink" && inode.targetBytes === undefined) {
+      inode.targetBytes = readSymlink(this.core, inode).length;
+    }
+    return inode;
+  }
+
+  /**
+   * The first stretch from `cookie` on that has an entry; each step has to move on. A step is run by
+   * itself, so that a miss far behind in an emptied directory does not begin again at its start.
+   */
+  #nextBatch(dir: ExtInode, cookie: number, signal?: AbortSignal): MaybeAsync<DirectoryBatch> {
+    for (let from = cookie; ; ) {
+      const at = from;
+      const batch = this.core.metadata.run(() => this.#batchAt(dir, at), signal);
+      if (isPromise(batch)) {
+        return batch.then((read) => {
+          return isLastStep(dir, at, read) ? read : this.#nextBatch(dir, read.nextCookie, signal);
         });
       }
+      if (isLastStep(dir, at, batch)) return batch;
       from = batch.nextCookie;
-      batch = this.#batchAt(dir, from);
     }
-    return batch;
   }
 
   #batchAt(dir: ExtInode, cookie: number): DirectoryBatch {
@@ -219,4 +230,11 @@ export class ExtFileSystem implements FileSystem {
       },
     };
   }
+}
+
+/** True if `batch`, read from `from` on, is what the caller gets; else the next one has to be read. */
+function isLastStep(dir: ExtInode, from: number, batch: DirectoryBatch): boolean {
+  if (batch.entries.length > 0 || batch.nextCookie === -1) return true;
+  if (batch.nextCookie > from) return false;
+  throw new FsError("EUCLEAN", { detail: `directory ${dir.ino} does not move on at ${from}` });
 }

@@ -85,6 +85,8 @@ export class ExtInode implements VfsInode {
   readonly gid: number;
   readonly linksCount: number;
   size: number;
+  /** Bytes of a symlink's target as users see it, where that is not `size`: encrypted targets. */
+  targetBytes: number | undefined = undefined;
   /** In units of 512 bytes. */
   readonly sectorCount: number;
   /** As stored; `attributes().flags` are those that users see. */
@@ -212,7 +214,7 @@ export class ExtInode implements VfsInode {
       gid: this.gid,
       rdevMajor: rdev.major,
       rdevMinor: rdev.minor,
-      sizeBytes: this.size,
+      sizeBytes: this.targetBytes ?? this.size,
       sectorCount: this.sectorCount + inlineSectors,
       blockBytes: this.blockBytes,
       atime: this.#time(INODE.i_atime, INODE.i_atime_extra),
