@@ -325,6 +325,53 @@ def churn(root):
     os.setxattr(root + b"/reuse", b"user.after", b"a" * 200)
 
 
+def hundred_thousand(root):
+    """Most are FIFOs, of which there is less to compare."""
+    for at in range(100_000):
+        kind = stat.S_IFREG if at % 20 == 0 else stat.S_IFIFO
+        os.mknod(root + b"/entry-%d" % at, kind | 0o644)
+
+
+def long_names(root):
+    """So many blocks of 1 KiB that their index needs three levels; few inodes with many names."""
+    for at in range(50_000):
+        name = root + b"/" + noise(at, 110).hex().encode() + b"-%d" % at
+        if at % 5_000 == 0:
+            first = name
+            os.mkfifo(name)
+        else:
+            os.link(first, name)
+
+
+def depth_three(root):
+    """More extents than two levels of index blocks of 1 KiB can point to."""
+    bs = block_size(root)
+    fd = os.open(root + b"/every-other-block", os.O_RDWR | os.O_CREAT, 0o600)
+    data = noise(1, bs)
+    for at in range(31_000):
+        os.pwrite(fd, data, at * 2 * bs)
+    os.close(fd)
+    fd = os.open(root + b"/unwritten-between", os.O_RDWR | os.O_CREAT, 0o600)
+    os.posix_fallocate(fd, 0, 2_000 * bs)
+    for at in range(1_000):
+        os.pwrite(fd, data, at * 2 * bs)
+    os.close(fd)
+
+
+def enormous(root, end=3 * 1024 * 1024 * MIB):
+    fd = os.open(root + b"/enormous", os.O_RDWR | os.O_CREAT, 0o600)
+    for at in [0, 5 * MIB + 7, 2**31 - 3, 2**32 - 1, 2**32 + 65536, 2**40 + 12345, end // 2 + 1, end - 5]:
+        os.pwrite(fd, b"here at %d" % at, at)
+    os.pwrite(fd, noise(1, 3 * MIB), 700 * 1024 * MIB + 100)
+    os.truncate(fd, end)
+    os.close(fd)
+
+
+def enormous_block_mapped(root):
+    """Nearly the most that a block map of 4 KiB blocks can hold of 32-bit counts of sectors."""
+    enormous(root, 2**41 - 2**33)
+
+
 def main():
     root = os.fsencode(sys.argv[1])
     os.umask(0o022)
