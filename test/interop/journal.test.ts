@@ -1,6 +1,6 @@
 /**
- * Journals that the kernel and debugfs wrote, replayed into memory: what is read equals what the kernel
- * shows after its own recovery of a copy, and the dirty image stays as it was.
+ * Journals that the kernel and debugfs wrote, replayed into memory: what is read equals what the
+ * kernel shows after its own recovery of a copy, and the dirty image stays as it was.
  */
 import { closeSync, openSync, readSync } from "node:fs";
 import { join } from "node:path";
@@ -26,7 +26,10 @@ const hasTools = ["mke2fs", "debugfs", "mount", "losetup", "findmnt", "python3"]
 const canMount = hasTools && requireRoot("mounting an image");
 const directory = scratchDirectory("journal");
 
-/** Files, directories, links, truncations and removals over several transactions, the last not synced. */
+/**
+ * Files, directories, links, truncations and removals over several transactions, the last not
+ * synced.
+ */
 const WORK = `
 import os, random
 r = random.Random(7)
@@ -78,7 +81,8 @@ import os, re, subprocess
 image = subprocess.check_output(["losetup", "-n", "-O", "BACK-FILE", subprocess.check_output(
     ["findmnt", "-n", "-o", "SOURCE", "--target", "."], text=True).strip()], text=True).strip()
 def wrapped():
-    dump = subprocess.run(["debugfs", "-R", "logdump -a", image], capture_output=True, text=True).stdout
+    command = ["debugfs", "-R", "logdump -a", image]
+    dump = subprocess.run(command, capture_output=True, text=True).stdout
     at = [int(block) for block in re.findall(r"^Found .* at block (\\d+)", dump, re.M)]
     return any(b < a for a, b in zip(at, at[1:]))
 for i in range(400):
@@ -90,8 +94,8 @@ for i in range(400):
     if i > 20 and i % 3 == 0 and wrapped(): break
 `;
 
-// With inline data the kernel's replay loses what a file that leaves its inode got in the same fast commit
-// (Linux 6.18); so the files here are too large to begin in their inodes.
+// With inline data the kernel's replay loses what a file that leaves its inode got in the same fast
+// commit (Linux 6.18); so the files here are too large to begin in their inodes.
 const FAST_WORK = `
 import os
 os.mkdir("d")

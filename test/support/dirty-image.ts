@@ -1,6 +1,7 @@
 /**
- * Images whose journals the kernel left dirty: copied while they were mounted, after a sync or fsync, so
- * that they look as after a crash; and the tree that the kernel shows once it has recovered a copy.
+ * Images whose journals the kernel left dirty: copied while they were mounted, after a sync or
+ * fsync, so that they look as after a crash; and the tree that the kernel shows once it has
+ * recovered a copy.
  */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";

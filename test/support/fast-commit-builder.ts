@@ -141,7 +141,9 @@ export class FastCommitBuilder {
     this.#at = 0;
   }
 
-  /** Ends a fast commit: TAIL over the rest of the block, which begins a new one if it does not fit. */
+  /**
+   * Ends a fast commit: TAIL over the rest of the block, which begins a new one if it does not fit.
+   */
   commit(tid: number = this.tid): this {
     if (this.room < 12) this.#pad();
     const header = new Uint8Array(8);

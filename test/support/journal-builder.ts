@@ -1,12 +1,12 @@
 /**
- * Logs made by hand, for the cases that no tool writes: `D` descriptor with its copies, `C` commit, `R`
- * revoke, `X` anything else, in the notation of the journal's acceptance cases.
+ * Logs made by hand, for the cases that no tool writes: `D` descriptor with its copies, `C` commit,
+ * `R` revoke, `X` anything else, in the notation of the journal's acceptance cases.
  *
  *     const log = new JournalBuilder({ sequence: 2, start: 1 }).D(2, 25, 1).C(2);
- *     const { read } = await replayCrafted(log);      // a device of HOME_BLOCKS, the log behind them
+ *     const { read } = await replayCrafted(log);      // HOME_BLOCKS blocks, the log behind them
  *
- * Home block n holds `homeBlock(n)` and its copy in transaction t `copyBlock(t, n)`, unless data is given.
- * What is written can be damaged afterwards through `block(n)`.
+ * Home block n holds `homeBlock(n)` and its copy in transaction t `copyBlock(t, n)`, unless data is
+ * given. What is written can be damaged afterwards through `block(n)`.
  */
 import type { BlockDevice } from "../../src/block/block-device.ts";
 import { readDevice, StoreBlockDevice } from "../../src/block/block-device.ts";
@@ -354,8 +354,8 @@ function craftImage(
 }
 
 /**
- * Replays `log` into memory, in a file system that has little else. Rejects as `replayIntoMemory` does, and
- * in any case if a byte of the image was written.
+ * Replays `log` into memory, in a file system that has little else. Rejects as `replayIntoMemory`
+ * does, and in any case if a byte of the image was written.
  */
 export async function replayCrafted(
   log: JournalBuilder,

@@ -58,7 +58,9 @@ export class DirectoryPatch {
     return this.#names.get(keyOf(name))?.ino;
   }
 
-  /** The inode behind `name`, 0 if there is none; `home` is asked for a name that did not change. */
+  /**
+   * The inode behind `name`, 0 if there is none; `home` is asked for a name that did not change.
+   */
   lookup(name: Uint8Array, home: () => number): number {
     const known = this.peek(name);
     if (known !== undefined) return known;
@@ -68,7 +70,9 @@ export class DirectoryPatch {
     return key === ".." ? this.#parent : 0;
   }
 
-  /** A stretch of the directory: what `home` gives at `cookie`, patched; new names come at the end. */
+  /**
+   * A stretch of the directory: what `home` gives at `cookie`, patched; new names come at the end.
+   */
   read(cookie: number, home: (cookie: number) => DirectoryBatch): DirectoryBatch {
     if (this.isNew) {
       const dots: DirectoryEntry[] = [

@@ -4,10 +4,10 @@
  *     block    | HEAD | INODE | ADD_RANGE | CREAT | INODE | TAIL ....... |      one fast commit
  *     block    | LINK | UNLINK | .. | PAD ...... |                           a longer one
  *     block    | INODE | TAIL ................. |
- *     record   | tag u16 | length u16 | value |      little-endian, packed, never across a block border
+ *     record   | tag u16 | length u16 | value |      packed, never across a block border
  *
- * Unlike the log around them these are little-endian. TAIL holds the checksum of everything since the
- * TAIL before; it and PAD fill their block.
+ * Unlike the log around them these are little-endian. TAIL holds the checksum of everything since
+ * the TAIL before; it and PAD fill their block.
  *
  * After `fs/ext4/fast_commit.h` and `ext4_fc_value_len_isvalid` of Linux.
  */
@@ -99,8 +99,8 @@ export function isRecordLengthGood(tag: number, lengthBytes: number, inodeBytes:
 }
 
 /**
- * The record of `tag` with value `value`, whose length was checked; undefined for PAD, TAIL and HEAD,
- * which say nothing about the file system. Bytes are copied.
+ * The record of `tag` with value `value`, whose length was checked; undefined for PAD, TAIL and
+ * HEAD, which say nothing about the file system. Bytes are copied.
  */
 export function decodeRecord(tag: number, value: Uint8Array): FastCommitRecord | undefined {
   switch (tag) {

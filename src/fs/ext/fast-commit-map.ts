@@ -1,13 +1,13 @@
 /**
- * What fast commits changed in the block map of one inode: runs that are mapped elsewhere than at home,
- * or are holes now.
+ * What fast commits changed in the block map of one inode: runs that are mapped elsewhere than at
+ * home, or are holes now.
  *
  *     home     [ 0 .. 7 -> 500 ]                [ 20 .. 29 -> 700 ]
  *     patch              [ 6 .. 9 -> 900 ]         [ 22 .. hole .. )
  *     result   [ 0..5 ]  [ 6 .. 9 -> 900 ]      [20,21]
  *
- * A later record covers an earlier one. Nothing of the home map is read until somebody asks for it, so the
- * patch of a large file costs as much as its records.
+ * A later record covers an earlier one. Nothing of the home map is read until somebody asks for it,
+ * so the patch of a large file costs as much as its records.
  *
  *  1. Ranges are in order and do not overlap.
  */
@@ -57,8 +57,8 @@ export class ExtentPatch {
   }
 
   /**
-   * Where the file blocks from `fileBlock` on lie, at most `maxCount`. Where the patch does not say,
-   * `home` is asked for that many blocks from `fileBlock` on.
+   * Where the file blocks from `fileBlock` on lie, at most `maxCount`. Where the patch does not
+   * say, `home` is asked for that many blocks from `fileBlock` on.
    */
   map(fileBlock: number, maxCount: number, home: (count: number) => MappedRun): MappedRun {
     const range = this.#ranges[this.#firstEndingAfter(fileBlock)];

@@ -1,13 +1,13 @@
 /**
- * Finding the fast commits that count: those of the transaction that would come next, up to the last
- * whose TAIL is right.
+ * Finding the fast commits that count: those of the transaction that would come next, up to the
+ * last whose TAIL is right.
  *
  *     HEAD t, records, TAIL t ok | records, TAIL t ok | records, TAIL t BAD | old records ..
  *     \------------- these count -------------------/   \-- never acknowledged, or old --/
  *
- * The area behind the log is written from its first block on after each full commit and never erased, so
- * what follows the last good TAIL is old or torn. Only if not even the first fast commit is good is that
- * damage, and refuses the open.
+ * The area behind the log is written from its first block on after each full commit and never
+ * erased, so what follows the last good TAIL is old or torn. Only if not even the first fast commit
+ * is good is that damage, and refuses the open.
  *
  * After `ext4_fc_replay_scan` in `fs/ext4/fast_commit.c` of Linux.
  */
@@ -131,8 +131,8 @@ class FastCommitScan {
  * Reads the fast commits of `area` from `log`.
  *
  * @throws {FsError} if there is no good one although the area begins with one of this transaction:
- *   `EBADMSG` for a wrong checksum, `EUCLEAN` for a record that cannot be; `EOPNOTSUPP` for features in
- *   HEAD; `EIO`
+ *   `EBADMSG` for a wrong checksum, `EUCLEAN` for a record that cannot be; `EOPNOTSUPP` for
+ *   features in HEAD; `EIO`
  */
 export async function scanFastCommits(log: JournalLog, area: FastCommitArea): Promise<FastCommits> {
   const scan = new FastCommitScan(area);

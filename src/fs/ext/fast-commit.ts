@@ -6,20 +6,22 @@
  *             --> ExtentPatch        ADD_RANGE, DEL_RANGE
  *             --> DirectoryPatch     CREAT, LINK, UNLINK
  *
- * The kernel replays into bitmaps, extent trees and directory blocks. A reader needs none of these: it
- * asks where a block of a file lies, what an inode says, what a name leads to. So the overlay costs memory
- * for the records only, and cannot run out of space.
+ * The kernel replays into bitmaps, extent trees and directory blocks. A reader needs none of these:
+ * it asks where a block of a file lies, what an inode says, what a name leads to. So the overlay
+ * costs memory for the records only, and cannot run out of space.
  *
  *  1. Records are applied in order; a later one covers an earlier one.
- *  2. An inode that CREAT names began its life in these records: what lies in its slot and map at home
- *     belongs to an earlier file.
+ *  2. An inode that CREAT names began its life in these records: what lies in its slot and map at
+ *     home belongs to an earlier file.
  *  3. Inode slots that are handed out carry a right checksum.
- *  4. Where the kernel's replay and the state before the crash differ, the kernel's is shown: a directory
- *     that it makes has link count 1 ("too many to count") and `i_blocks` 0, its parent's count stays, and
- *     `i_blocks` of others leaves out the block of attributes. e2fsck puts these right.
+ *  4. Where the kernel's replay and the state before the crash differ, the kernel's is shown: a
+ *     directory that it makes has link count 1 ("too many to count") and `i_blocks` 0, its parent's
+ *     count stays, and `i_blocks` of others leaves out the block of attributes. e2fsck puts these
+ *     right.
  *
- * After `ext4_fc_replay` in `fs/ext4/fast_commit.c` of Linux. Left out: bitmaps and free counts, which stay
- * those of the last full commit; times of directories, which the kernel sets to the time of its recovery.
+ * After `ext4_fc_replay` in `fs/ext4/fast_commit.c` of Linux. Left out: bitmaps and free counts,
+ * which stay those of the last full commit; times of directories, which the kernel sets to the time
+ * of its recovery.
  */
 import { le16, le32, putLe16, putLe32 } from "../../lib/bytes.ts";
 import { FsError, hasErrnoCode } from "../../lib/errno.ts";
@@ -113,8 +115,9 @@ export class FastCommitOverlay {
   }
 
   /**
-   * The slot of inode `ino`: what `home` gives, patched in a copy. A slot that home says was never used
-   * (`ESTALE`) counts as zeros, since the bitmaps and descriptors do not know of the inode yet.
+   * The slot of inode `ino`: what `home` gives, patched in a copy. A slot that home says was never
+   * used (`ESTALE`) counts as zeros, since the bitmaps and descriptors do not know of the inode
+   * yet.
    */
   inodeSlot(ino: number, home: () => Uint8Array): Uint8Array {
     const patch = this.#inodes.get(ino);
@@ -231,8 +234,9 @@ function isInline(raw: Uint8Array | undefined): boolean {
 }
 
 /**
- * Where in `records` the inodes that CREAT names begin their lives: behind the last UNLINK of an earlier
- * file with that number, or at the start. The inode's own records may stand before its CREAT.
+ * Where in `records` the inodes that CREAT names begin their lives: behind the last UNLINK of an
+ * earlier file with that number, or at the start. The inode's own records may stand before its
+ * CREAT.
  */
 function birthsOf(records: readonly FastCommitRecord[]): Map<number, number[]> {
   const births = new Map<number, number[]>();
@@ -265,8 +269,8 @@ function overlayRaw(slot: Uint8Array, raw: Uint8Array, isNew: boolean): void {
 }
 
 /**
- * Puts `i_blocks` as the kernel counts it anew in its replay: without the block of attributes, and with
- * none for a directory that it makes. In all else its count is that of the record.
+ * Puts `i_blocks` as the kernel counts it anew in its replay: without the block of attributes, and
+ * with none for a directory that it makes. In all else its count is that of the record.
  */
 function recountBlocks(slot: Uint8Array, isNewDirectory: boolean, blockBytes: number): void {
   const counted = le32(slot, INODE.i_blocks_lo);
@@ -288,8 +292,8 @@ function putInodeChecksum(slot: Uint8Array, ino: number, seed: number): void {
 }
 
 /**
- * Reads the fast commits behind the log of `journal` that follow transaction `tid - 1`. Undefined if there
- * are none. With `salvage` a first one that is damaged is ignored with a warning.
+ * Reads the fast commits behind the log of `journal` that follow transaction `tid - 1`. Undefined
+ * if there are none. With `salvage` a first one that is damaged is ignored with a warning.
  *
  * @throws {FsError} what `scanFastCommits` and the overlay throw
  */

@@ -2,11 +2,11 @@
  * The checksums of a jbd2 journal, one function for each kind of block.
  *
  *     v1      one CRC32, most significant bit first, over descriptors and copies of a transaction
- *     v2, v3  CRC32C of each control block and, in its tag, of each copy; v2 keeps 16 bits of the latter
+ *     v2, v3  CRC32C of each control block and, in its tag, of each copy; v2 keeps 16 bits of that
  *
- * All v2 and v3 sums but the superblock's start from `journalSeed`, which comes from the journal's own
- * UUID and not from the file system's seed. None is inverted at the end. Sums are over what lies in the
- * log: an escaped copy counts with its first word zeroed.
+ * All v2 and v3 sums but the superblock's start from `journalSeed`, which comes from the journal's
+ * own UUID and not from the file system's seed. None is inverted at the end. Sums are over what
+ * lies in the log: an escaped copy counts with its first word zeroed.
  *
  * After `fs/jbd2/recovery.c`, `commit.c` and `journal.c` of Linux.
  */
@@ -37,7 +37,10 @@ export function journalSuperblockChecksum(block: Uint8Array): number {
   return withHole(ONES, block, SUPERBLOCK_CHECKSUM, SUPERBLOCK_BYTES);
 }
 
-/** Checksum of a descriptor or revoke block, which lies in its last word (`jbd2_descriptor_block_csum`). */
+/**
+ * Checksum of a descriptor or revoke block, which lies in its last word
+ * (`jbd2_descriptor_block_csum`).
+ */
 export function controlBlockChecksum(seed: number, block: Uint8Array): number {
   return withHole(seed, block, block.length - WORD_BYTES, block.length);
 }
@@ -53,8 +56,8 @@ export function commitBlockChecksum(seed: number, block: Uint8Array): number {
 }
 
 /**
- * Checksum of a commit block whose record is taken as it is and the rest as zeros: right for a block
- * of which only the part without meaning was torn (`jbd2_commit_block_csum_verify_partial`).
+ * Checksum of a commit block whose record is taken as it is and the rest as zeros: right for a
+ * block of which only the part without meaning was torn (`jbd2_commit_block_csum_verify_partial`).
  */
 export function commitRecordChecksum(seed: number, block: Uint8Array): number {
   const whole = new Uint8Array(block.length);
@@ -62,7 +65,10 @@ export function commitRecordChecksum(seed: number, block: Uint8Array): number {
   return commitBlockChecksum(seed, whole);
 }
 
-/** CRC32C of the copy `block` of transaction `tid`: in the tag in full with v3, its low 16 bits with v2. */
+/**
+ * CRC32C of the copy `block` of transaction `tid`: in the tag in full with v3, its low 16 bits with
+ * v2.
+ */
 export function copyChecksum(seed: number, tid: number, block: Uint8Array): number {
   const sequence = new Uint8Array(WORD_BYTES);
   putBe32(sequence, 0, tid);

@@ -229,8 +229,8 @@ describe("7.E CSUM_V2 with 64BIT and REVOKE, 1024 bytes", () => {
      00b4: 2853aa74 aaf0418d bbf7a17e 5197d856
      03fc: 05e8be1f`,
   );
-  // The second tag begins at 42, in the middle of a word: 0000 | 4e21 2590 000a .. Behind the tags debugfs
-  // leaves the journal's UUID, which counts in the checksum.
+  // The second tag begins at 42, in the middle of a word: 0000 | 4e21 2590 000a .. Behind the tags
+  // debugfs leaves the journal's UUID, which counts in the checksum.
   test("tags of 14 bytes with the low half of the sum", () => {
     expect(seed).toBe(0x45f6_41a2);
     expect(tagBytesOf(V2)).toBe(14);

@@ -6,8 +6,8 @@
  *     descriptor  | header 12 | tag | uuid 16 | tag | tag | .. | tag LAST | .. | tail 4 (v2, v3) |
  *
  * Everything here is big-endian. A copy has no header and is never interpreted: only its descriptor
- * says what it is. The layout of a tag follows from the features, and the sizes of v2 (10 and 14) are
- * what is on disk, odd as they look.
+ * says what it is. The layout of a tag follows from the features, and the sizes of v2 (10 and 14)
+ * are what is on disk, odd as they look.
  *
  *  1. Decoders are total: they return a value for any bytes, so that a torn block of a transaction
  *     that never committed cannot fail an open. The walk judges what committed.
@@ -124,8 +124,9 @@ function decodeTag(
 }
 
 /**
- * The tags of a descriptor, in order: up to the one with LAST_TAG, or until no further tag fits. The
- * n-th belongs to the n-th log block behind the descriptor. UUIDs are skipped without a look, as by all.
+ * The tags of a descriptor, in order: up to the one with LAST_TAG, or until no further tag fits.
+ * The n-th belongs to the n-th log block behind the descriptor. UUIDs are skipped without a look,
+ * as by all.
  */
 export function decodeTags(block: Uint8Array, format: LogFormat): JournalTag[] {
   const tagBytes = tagBytesOf(format);

@@ -1,12 +1,12 @@
 /**
- * The revoke table: which home blocks were freed, and by which transaction last, so that copies made
- * before are not written over whatever the block became since.
+ * The revoke table: which home blocks were freed, and by which transaction last, so that copies
+ * made before are not written over whatever the block became since.
  *
- * A revoke at transaction r suppresses every copy up to r, also one of r itself, wherever the two stand in
- * it. A copy of a later transaction is the block's next life and counts.
+ * A revoke at transaction r suppresses every copy up to r, also one of r itself, wherever the two
+ * stand in it. A copy of a later transaction is the block's next life and counts.
  *
- * After `fs/jbd2/revoke.c` of Linux (`jbd2_journal_set_revoke`, `jbd2_journal_test_revoke`). Left out:
- * the tables of a writer.
+ * After `fs/jbd2/revoke.c` of Linux (`jbd2_journal_set_revoke`, `jbd2_journal_test_revoke`). Left
+ * out: the tables of a writer.
  */
 import { isLaterTid } from "./jbd2-format.ts";
 

@@ -5,21 +5,22 @@
  *     start --> D t | copies | R t | C t     --> D t+1 | copies | C t+1   --> not t+2: the end
  *               \---- pending ----/ commit: pending becomes contents
  *
- * The kernel walks three times (scan, revoke, replay) because it writes as it goes. We keep references
- * instead, so once is enough: the copies of a transaction count from its commit block on, later ones
- * replace earlier ones, and what is revoked is taken out at the end. That gives the same home blocks,
- * since copies come in the order of transaction ids: if the newest copy is revoked, so are all.
+ * The kernel walks three times (scan, revoke, replay) because it writes as it goes. We keep
+ * references instead, so once is enough: the copies of a transaction count from its commit block
+ * on, later ones replace earlier ones, and what is revoked is taken out at the end. That gives the
+ * same home blocks, since copies come in the order of transaction ids: if the newest copy is
+ * revoked, so are all.
  *
- *  1. Only a commit block makes a transaction real. What precedes a missing one is no error, however
- *     damaged: it may be torn.
- *  2. Every checksum, and every home block's number, of a real transaction is checked before the caller
- *     hears of any copy. By default one failure refuses the whole log.
+ *  1. Only a commit block makes a transaction real. What precedes a missing one is no error,
+ *     however damaged: it may be torn.
+ *  2. Every checksum, and every home block's number, of a real transaction is checked before the
+ *     caller hears of any copy. By default one failure refuses the whole log.
  *  3. A copy is never interpreted. Stale blocks look valid; only the transaction id ends the walk.
  *  4. The walk goes once round the log at most.
  *  5. Memory is that of the distinct home blocks, revoked ones included, not of the log.
  *
- * After `do_one_pass` in `fs/jbd2/recovery.c` of Linux 6.18, also where it forgives: a commit block torn
- * behind its record, leftovers of an older log that are recognised by their time.
+ * After `do_one_pass` in `fs/jbd2/recovery.c` of Linux 6.18, also where it forgives: a commit block
+ * torn behind its record, leftovers of an older log that are recognised by their time.
  */
 import { type ErrnoCode, FsError } from "../../lib/errno.ts";
 import {
@@ -92,7 +93,9 @@ class PendingTransaction {
   readonly revokes = new Set<number>();
   tagCount = 0;
   v1Sum: number = V1_SUM_START;
-  /** A descriptor or revoke block with a wrong checksum: torn, stale or damaged, the commit tells. */
+  /**
+   * A descriptor or revoke block with a wrong checksum: torn, stale or damaged, the commit tells.
+   */
   suspect: string | undefined = undefined;
   /** Makes the transaction unusable if it is real. */
   damage: Damage | undefined = undefined;
@@ -305,12 +308,14 @@ class LogWalk {
 }
 
 /**
- * Walks the log of `sb`, which needs recovery (`start` is not 0), and returns what is to be replayed.
- * Reads the live part of the log once, in pieces as large as the window of `log`; writes nothing.
+ * Walks the log of `sb`, which needs recovery (`start` is not 0), and returns what is to be
+ * replayed. Reads the live part of the log once, in pieces as large as the window of `log`; writes
+ * nothing.
  *
- * @throws {FsError} `EBADMSG` for a wrong checksum in a committed transaction, `EUCLEAN` for a commit
- *   block whose checksum is wrong, a home block that cannot be, a wrong `r_count`, a hole in the journal
- *   or a log without an end; `EIO` for a failed read. With `salvage` only the last three.
+ * @throws {FsError} `EBADMSG` for a wrong checksum in a committed transaction, `EUCLEAN` for a
+ *   commit block whose checksum is wrong, a home block that cannot be, a wrong `r_count`, a hole in
+ *   the journal or a log without an end; `EIO` for a failed read. With `salvage` only the last
+ *   three.
  * @see `jbd2_journal_recover`
  */
 export function scanLog(

@@ -7,8 +7,8 @@
  * `first <= start < last`; start 0 means an empty log. Without fast commits `last` is `maxlen`.
  * A reader that wraps elsewhere than at `last` loses committed transactions.
  *
- * After `journal_superblock_t` of `include/linux/jbd2.h` and `jbd2_journal_load` of Linux. Left out:
- * writing it, and the list of users of an external journal.
+ * After `journal_superblock_t` of `include/linux/jbd2.h` and `jbd2_journal_load` of Linux. Left
+ * out: writing it, and the list of users of an external journal.
  */
 import { be32 } from "../../lib/bytes.ts";
 import type { ErrnoCode } from "../../lib/errno.ts";
@@ -140,8 +140,8 @@ function logEnd(block: Uint8Array, blockCount: number, isFastCommit: boolean): n
  * Decodes and checks the superblock at the start of `block`, for a journal file (or device) of
  * `fileBlockCount` blocks of `blockBytes`.
  *
- * @throws {FsError} `EUCLEAN` naming the field, `EBADMSG` for the checksum, `EOPNOTSUPP` for a feature
- *   that we do not know
+ * @throws {FsError} `EUCLEAN` naming the field, `EBADMSG` for the checksum, `EOPNOTSUPP` for a
+ *   feature that we do not know
  */
 export function decodeJournalSuperblock(
   block: Uint8Array,

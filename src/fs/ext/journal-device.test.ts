@@ -1,4 +1,7 @@
-/** The overlay of a journal, read in every alignment, against a model that has the bytes in one array. */
+/**
+ * The overlay of a journal, read in every alignment, against a model that has the bytes in one
+ * array.
+ */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { RecordingDevice } from "../../../test/support/recording-device.ts";
@@ -111,6 +114,20 @@ describe("JournalOverlayDevice", () => {
     const found = await readDevice(overlay, 6 * BLOCK, 8 * BLOCK);
     expect(Buffer.compare(found, model.subarray(6 * BLOCK, 14 * BLOCK))).toBe(0);
     expect(lengths).toEqual([2, 2, 4]);
+  });
+
+  test("copies on a device of their own are read there, also at the same place", async () => {
+    const { base, model } = makeWorld([]);
+    const own = new StoreBlockDevice(new MemoryStore(new Uint8Array(16 * BLOCK).fill(7)), {
+      clock: realClock,
+    });
+    const overlay = new JournalOverlayDevice(base, [{ home: 5, copy: 5, isEscaped: false }], {
+      blockBytes: BLOCK,
+      journalDevice: own,
+      clock: realClock,
+    });
+    const wanted = model.slice(4 * BLOCK, 7 * BLOCK).fill(7, BLOCK, 2 * BLOCK);
+    expect(Buffer.compare(await readDevice(overlay, 4 * BLOCK, 3 * BLOCK), wanted)).toBe(0);
   });
 
   test("a failed part fails the whole read, once, and past the end it is EIO", async () => {

@@ -5,12 +5,13 @@
  *                    |        |        |         |
  *     goes to     device   log 31   log 32    device           8 and 9 have copies in the log
  *
- * The log's copies are not held in memory: a table says where each lies, and a read of its home block
- * is sent there. What lies side by side goes as one bio, and a read that touches no replayed block is
- * handed on as it is.
+ * The log's copies are not held in memory: a table says where each lies, and a read of its home
+ * block is sent there. What lies side by side goes as one bio, and a read that touches no replayed
+ * block is handed on as it is.
  *
  *  1. Writes, discards and write-zeroes end with `-EROFS`; the devices below get reads only.
- *  2. The first word of an escaped copy is put back after the read, also when only part of it was asked for.
+ *  2. The first word of an escaped copy is put back after the read, also when only part of it was
+ *     asked for.
  *  3. The superblock's bytes are those given to `patchSuperblock`, wherever they lie in a read.
  *  4. Reads of the journal's own blocks are not redirected.
  *

@@ -3,10 +3,10 @@
  *
  *     s_journal_inum 8     inode 8 --> its extents or indirect blocks --> JournalMap
  *                          unreadable: the copy of its map in the superblock (`s_jnl_blocks`)
- *     s_journal_inum 0     the device whose UUID is `s_journal_uuid`; block n of it is journal block n
+ *     s_journal_inum 0     the device whose UUID is `s_journal_uuid`, block by block
  *
- * All of this is read from the image as it lies there, before replay: the journal's own map never goes
- * through the journal.
+ * All of this is read from the image as it lies there, before replay: the journal's own map never
+ * goes through the journal.
  *
  * After `ext4_get_journal_inode`, `ext4_open_inode_journal` and `ext4_open_dev_journal` in
  * `fs/ext4/super.c` of Linux, and `e2fsck/journal.c` for the copy.
@@ -104,10 +104,12 @@ function inodeOfBackup(sb: Superblock): ExtInode | undefined {
 }
 
 /**
- * Finds the journal in the file system of `ctx`, which reads the image as it lies there (on `device`).
- * Where inode `s_journal_inum` cannot be used, its copy in the superblock is, with a warning.
+ * Finds the journal in the file system of `ctx`, which reads the image as it lies there (on
+ * `device`). Where inode `s_journal_inum` cannot be used, its copy in the superblock is, with a
+ * warning.
  *
- * @throws {FsError} `EUCLEAN`/`EBADMSG` for a journal inode that cannot be used and has no copy, `EIO`
+ * @throws {FsError} `EUCLEAN`/`EBADMSG` for a journal inode that cannot be used and has no copy,
+ *   `EIO`
  */
 export async function findInternalJournal(
   ctx: ExtContext,

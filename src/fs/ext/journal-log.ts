@@ -16,7 +16,9 @@ import { readDevice } from "../../block/block-device.ts";
 import { assert } from "../../lib/assert.ts";
 import { FsError } from "../../lib/errno.ts";
 
-/** Journal blocks `first .. first + count` that lie in one piece from device block `physical` on. */
+/**
+ * Journal blocks `first .. first + count` that lie in one piece from device block `physical` on.
+ */
 export interface JournalRun {
   readonly first: number;
   readonly physical: number;
@@ -99,7 +101,9 @@ export class JournalLog {
   #windowFirst = 0;
   #windowCount = 0;
 
-  /** `windowBytes` is what one request reads at most; `device` is the one that the journal lies on. */
+  /**
+   * `windowBytes` is what one request reads at most; `device` is the one that the journal lies on.
+   */
   constructor(
     device: BlockDevice,
     map: JournalMap,
@@ -120,8 +124,8 @@ export class JournalLog {
   }
 
   /**
-   * Moves the window to `journalBlock` and returns its bytes, borrowed until the next `load`. Reads at
-   * most `limit` blocks, for a caller that knows where it stops.
+   * Moves the window to `journalBlock` and returns its bytes, borrowed until the next `load`. Reads
+   * at most `limit` blocks, for a caller that knows where it stops.
    *
    * @throws {FsError} `EUCLEAN` for a hole, `EIO` for a failed read
    */

@@ -1,4 +1,6 @@
-/** Journals that are damaged at random: always a right answer or a typed error, and never a write. */
+/**
+ * Journals that are damaged at random: always a right answer or a typed error, and never a write.
+ */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { creat, FastCommitBuilder, inode } from "../../../test/support/fast-commit-builder.ts";

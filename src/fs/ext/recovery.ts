@@ -1,22 +1,23 @@
 /**
  * Replay into memory: what a read-only open does about a journal.
  *
- *     image --> first core --> journal inode --> scan --> copies --> JournalOverlayDevice --> second core
- *                                                  \--> fast commits --> FastCommitOverlay ---/
+ *     image --> first core --> journal inode --> scan --> JournalOverlayDevice --> second core
+ *                                                  \--> FastCommitOverlay ------/
  *
- * What is read afterwards is what the kernel shows after its own recovery, and not a byte of the image
- * has changed. Unlike Linux, neither `-o ro` nor `noload` ever writes here.
+ * What is read afterwards is what the kernel shows after its own recovery, and not a byte of the
+ * image has changed. Unlike Linux, neither `-o ro` nor `noload` ever writes here.
  *
- *  1. RECOVER in the superblock decides whether the log counts; `s_start` says whether anything is in it.
- *     A log without RECOVER is ignored with a warning.
- *  2. By default a damaged log refuses the open before anything of it is used. With `salvage` what is
- *     whole is used, and warnings say what was left out.
- *  3. The superblock that is seen afterwards has RECOVER clear and keeps the error record of the home
- *     copy, which is written directly and may be newer than the logged one.
- *  4. Orphans are not processed: they have no names, so the tree is right; their blocks count as used.
+ *  1. RECOVER in the superblock decides whether the log counts; `s_start` says whether anything is
+ *     in it. A log without RECOVER is ignored with a warning.
+ *  2. By default a damaged log refuses the open before anything of it is used. With `salvage` what
+ *     is whole is used, and warnings say what was left out.
+ *  3. The superblock that is seen afterwards has RECOVER clear and keeps the error record of the
+ *     home copy, which is written directly and may be newer than the logged one.
+ *  4. Orphans are not processed: they have no names, so the tree is right; their blocks count as
+ *     used.
  *
- * After `ext4_load_and_init_journal`, `ext4_load_journal` in `fs/ext4/super.c` and `jbd2_journal_load` of
- * Linux. Left out: recovery that writes.
+ * After `ext4_load_and_init_journal`, `ext4_load_journal` in `fs/ext4/super.c` and
+ * `jbd2_journal_load` of Linux. Left out: recovery that writes.
  */
 import type { BlockDevice } from "../../block/block-device.ts";
 import { readDevice } from "../../block/block-device.ts";
@@ -143,7 +144,9 @@ function infoOf(
   };
 }
 
-/** Looks at the journal of an image that needs no recovery. What is wrong with it is a warning only. */
+/**
+ * Looks at the journal of an image that needs no recovery. What is wrong with it is a warning only.
+ */
 async function inspect(
   ctx: ExtContext,
   device: BlockDevice,
@@ -269,15 +272,15 @@ async function scan(
 }
 
 /**
- * Deals with the journal of the file system that `ctx` reads from `device` as it lies there, and returns
- * what to read instead. Nothing is written. The caller opens the file system anew on `device` of the
- * result, consults `fastCommits`, and closes neither device.
+ * Deals with the journal of the file system that `ctx` reads from `device` as it lies there, and
+ * returns what to read instead. Nothing is written. The caller opens the file system anew on
+ * `device` of the result, consults `fastCommits`, and closes neither device.
  *
  * Reads the live part of the log once. Memory: O(distinct home blocks in it), not O(bytes).
  *
- * @throws {FsError} what `scanLog`, `decodeJournalSuperblock` and `readFastCommits` throw for a log that
- *   is needed and damaged; `EOPNOTSUPP` if the journal is on another device that was not given, `EINVAL`
- *   if the one given is not its; `EIO`
+ * @throws {FsError} what `scanLog`, `decodeJournalSuperblock` and `readFastCommits` throw for a log
+ *   that is needed and damaged; `EOPNOTSUPP` if the journal is on another device that was not
+ *   given, `EINVAL` if the one given is not its; `EIO`
  */
 export async function replayIntoMemory(
   ctx: ExtContext,

@@ -87,7 +87,9 @@ function linksOf(slot: Uint8Array): number {
   return le16(slot, 0x1a);
 }
 
-/** The five steps of section 3.6: create and write, another file, link, unlink, extend, truncate. */
+/**
+ * The five steps of section 3.6: create and write, another file, link, unlink, extend, truncate.
+ */
 function fiveCommits(tid: number): FastCommitBuilder {
   return new FastCommitBuilder(tid)
     .add(inode(16), addRange(16, 0, 2, 100), creat(DIRECTORY, 16, "fcA"), inode(16, { size: 8192 }))
@@ -244,7 +246,7 @@ describe("fast commits", () => {
     expect([le16(slot, 0x28), le16(slot, 0x2a), le16(slot, 0x2c)]).toEqual([0xf30a, 0, 4]);
   });
 
-  test("J80 (reading half) with bit 0x20 clear the log runs over the area and is read to its end", async () => {
+  test("J80 (reading half) with bit 0x20 clear the log runs over the area", async () => {
     const log = new JournalBuilder({ blockCount: 1040, sequence: 8, start: 1022 });
     const homes = Array.from({ length: 20 }, (_, index) => 30 + index);
     fiveCommits(7).writeTo(new JournalBuilder({ blockCount: 1040, fastCommitBlocks: 16 }));
@@ -298,7 +300,14 @@ describe("fast commits", () => {
     expect(linksOf(slotOf(overlay, 14, 1))).toBe(0);
   });
 
-  test("the home map stays where no record touches it, and the block of attributes is not counted", async () => {
+  test("an old file's UNLINK behind the LINK that took its name leaves the name", async () => {
+    const area = new FastCommitBuilder(7)
+      .add(link(DIRECTORY, 16, "f2"), unlink(DIRECTORY, 14, "f2"))
+      .commit();
+    expect(namesOf(await overlayOf(area), DIRECTORY, { f2: 14 })).toEqual({ f2: 16 });
+  });
+
+  test("the home map stays where no record touches it, attributes are not counted", async () => {
     const area = new FastCommitBuilder(7)
       .add(
         addRange(16, 2, 2, 100),

@@ -66,7 +66,7 @@ describe("log walk and end", () => {
     await expectBlocks(await replayCrafted(log), { 25: 2 });
   });
 
-  test("J7 a commit block of zeros in the middle ends the log, intact transactions behind it or not", async () => {
+  test("J7 a commit block of zeros in the middle ends the log before intact ones", async () => {
     const log = new JournalBuilder().D(2, 25).C(2).D(3, 26).C(3);
     log.block(log.position - 1).fill(0);
     log.D(4, 27).C(4);
@@ -91,7 +91,8 @@ describe("log walk and end", () => {
   });
 
   test("J10 leftovers of a burnt transaction id are not joined to the log that came after", async () => {
-    // Recovery of J4 wrote sequence 4; the leftover descriptor of 3 still stands behind the new commit.
+    // Recovery of J4 wrote sequence 4; the leftover descriptor of 3 still stands behind the new
+    // commit.
     const log = new JournalBuilder({ sequence: 4, start: 1 }).D(4, 25).C(4).D(3, 26).C(3);
     const crafted = await replayCrafted(log);
     await expectBlocks(crafted, { 25: 4, 26: "home" });

@@ -48,14 +48,14 @@ async function seenAfterPartialRecovery(written: readonly number[]): Promise<str
 const REPLAYED = [25, 26, 28, 29, 30, 31, 32];
 
 describe("recovery procedure", () => {
-  test("J62 (overlay half) a recovery broken off after any number of home writes reads the same", async () => {
+  test("J62 (overlay half) a recovery broken off after any home write reads the same", async () => {
     const wanted = await homesOf(await replayCrafted(busyLog()));
     for (let count = 0; count <= REPLAYED.length; count++) {
       expect(await seenAfterPartialRecovery(REPLAYED.slice(0, count))).toEqual(wanted);
     }
   });
 
-  test("J63 (overlay half) whichever home writes were lost before the flush, it reads the same", async () => {
+  test("J63 (overlay half) whichever home writes were lost, it reads the same", async () => {
     const wanted = await homesOf(await replayCrafted(busyLog()));
     for (let subset = 0; subset < 2 ** REPLAYED.length; subset += 5) {
       const written = REPLAYED.filter((_, index) => ((subset >> index) & 1) === 1);
@@ -63,7 +63,7 @@ describe("recovery procedure", () => {
     }
   });
 
-  test("J64 (overlay half) RECOVER over an empty log: nothing is replayed, the flag reads as clear", async () => {
+  test("J64 (overlay half) RECOVER over an empty log replays nothing and reads as clear", async () => {
     const log = new JournalBuilder({ sequence: 7, start: 0 }).D(2, 25).C(2);
     const crafted = await replayCrafted(log);
     await expectBlocks(crafted, { 25: "home" });

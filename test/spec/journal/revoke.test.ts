@@ -116,7 +116,7 @@ describe("revoke", () => {
     expect(crafted.replay.journal?.revokedBlockCount).toBe(5);
   });
 
-  test("J47 (reading half) a block freed and journaled again in one transaction, its revoke cancelled", async () => {
+  test("J47 (reading half) a block freed and journaled again in one transaction", async () => {
     const reused = new JournalBuilder().D(2, 100).C(2).D(3, 100).C(3);
     const crafted = await replayCrafted(reused);
     expect(await crafted.read(100)).toEqual(copyBlock(3, 100));

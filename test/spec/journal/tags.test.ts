@@ -1,4 +1,6 @@
-/** Descriptors in all their layouts, escaped copies, and what a home block may be: cases J27 to J37. */
+/**
+ * Descriptors in all their layouts, escaped copies, and what a home block may be: cases J27 to J37.
+ */
 import { describe, expect, test } from "vitest";
 import { superblockChecksum } from "../../../src/fs/ext/checksum.ts";
 import { decodeTags, JBD2_MAGIC, tagBytesOf } from "../../../src/fs/ext/jbd2-format.ts";
@@ -36,7 +38,7 @@ const ESCAPED: Uint8Array = copyBlock(2, 25);
 putBe32(ESCAPED, 0, JBD2_MAGIC);
 
 describe("tags", () => {
-  test("J27 classic tags of 8 bytes: the UUID stands after the first, copy n behind the descriptor", async () => {
+  test("J27 classic tags of 8 bytes: the UUID stands behind the first alone", async () => {
     const homes = [66, 2, 76, 58, 184, 74, 170, 67, 86, 185, 77, 3, 59];
     const log = new JournalBuilder({ checksum: 0, is64Bit: false }).D(2, ...homes).C(2);
     const last = 12 + 8 + 16 + 11 * 8;
@@ -104,7 +106,7 @@ describe("tags", () => {
     await expectBlocks(crafted, { 24: 2, 26: 2 });
   });
 
-  test("J34 (reading half) what a writer escaped comes back whole, block by block and in one read", async () => {
+  test("J34 (reading half) what a writer escaped comes back whole, in one read too", async () => {
     const log = new JournalBuilder().D(2, { home: 25, data: ESCAPED }, 26).C(2);
     const before = ESCAPED.slice();
     const { device } = await replayCrafted(log);
