@@ -159,6 +159,7 @@ export class AddressSpace {
     }
     folio.mapping = null;
     this.nrpages -= folio.pageCount;
+    if (this.nrpages === 0) this.cache.mappingEmptied(this);
   }
 
   /** Erases the shadow that stands at `index`. */
@@ -166,6 +167,19 @@ export class AddressSpace {
     assert(typeof this.pages.load(index) === "number", "a shadow is erased as such");
     this.pages.erase(index);
     this.#countShadows(-1);
+    if (this.nrpages === 0 && this.shadowCount === 0) this.cache.mappingEmptied(this);
+  }
+
+  /** Erases those shadows that `isUnwanted` says, by default all. Walks the whole file. */
+  eraseShadows(isUnwanted: (shadow: Shadow) => boolean = () => true): void {
+    if (this.shadowCount === 0) return;
+    const { pages } = this;
+    for (let index = pages.find(0); index !== -1; ) {
+      const pageCount = 1 << pages.orderOf(index);
+      const entry = pages.load(index);
+      if (typeof entry === "number" && isUnwanted(entry)) this.eraseShadow(index);
+      index = pages.find(index + pageCount);
+    }
   }
 
   /** Notes a readahead that nobody waits for, until it has submitted its reads. It must not reject. */

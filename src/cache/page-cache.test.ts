@@ -4,6 +4,7 @@ import { ScriptedFile } from "../../test/support/scripted-file.ts";
 import { VirtualClock } from "../lib/clock.ts";
 import { EINTR, EIO } from "../lib/errno.ts";
 import { KIB, MIB, PAGE_BYTES } from "../lib/units.ts";
+import type { AddressSpace } from "./address-space.ts";
 import type { Folio } from "./folio.ts";
 import { filemapGetFolio, filemapGrabFolio, readMappingFolio } from "./mapping-folio.ts";
 import { PageCache } from "./page-cache.ts";
@@ -176,4 +177,57 @@ test("files of one cache share its memory", async () => {
   await cache.closeMapping(mappings[0]!);
   cache.verify();
   expect(cache.stats().cachedPages).toBe(1);
+});
+
+test("a file without pages is kept by nobody but its opener", async () => {
+  const clock = new VirtualClock();
+  const cache = new PageCache({ clock, arenaBytes: MIB });
+  const script = new ScriptedFile(MIB);
+  const mappings = Array.from({ length: 100 }, () => cache.openMapping(script, script));
+  expect(cache.mappingCount).toBe(0);
+  const folio = await readMappingFolio(mappings[7]!, 3);
+  if (typeof folio === "number") throw new Error("the page can be read");
+  folio.put();
+  expect(cache.mappingCount).toBe(1);
+  cache.verify();
+  await cache.closeMapping(mappings[7]!);
+  expect(cache.mappingCount).toBe(0);
+});
+
+test("shadows alone keep few files: those that lost their pages first lose them too", async () => {
+  const clock = new VirtualClock();
+  const cache = new PageCache({ clock, arenaBytes: MIB });
+  const script = new ScriptedFile(MIB);
+  const read = async (mapping: AddressSpace): Promise<void> => {
+    const folio = await readMappingFolio(mapping, 0);
+    if (typeof folio === "number") throw new Error("the page can be read");
+    folio.put();
+  };
+  const mappings = Array.from({ length: 600 }, () => cache.openMapping(script, script));
+  for (const mapping of mappings) {
+    await read(mapping);
+    expect(cache.mappingCount).toBeLessThanOrEqual(256 + 256 / 8);
+  }
+  cache.verify();
+  const { refaultedPages } = cache.stats();
+  await read(mappings[0]!);
+  expect(cache.stats().refaultedPages).toBe(refaultedPages);
+  await read(mappings[355]!);
+  expect(cache.stats().refaultedPages).toBe(refaultedPages + 1);
+  cache.verify();
+});
+
+test("clean pages of the active list are had although all inactive ones are kept", async () => {
+  const fixture = new CachedFile({ sizeBytes: 4 * MIB, arenaBytes: MIB, raPages: 0 });
+  const { cache } = fixture;
+  for (let page = 0; page < 160; page++) await fixture.readPages(page % 80);
+  for (let page = 100; page < 220; page++) {
+    await fixture.readPages(page);
+    fixture.folio(page).get();
+  }
+  expect([cache.lru.active.pageCount, cache.lru.inactive.pageCount]).toEqual([80, 120]);
+  const folios = Array.from({ length: 120 }, () => cache.allocFolio(0));
+  expect(folios.filter((folio) => folio !== null).length).toBe(120);
+  expect(cache.allocFolio(0)).toBeNull();
+  cache.lru.verify();
 });

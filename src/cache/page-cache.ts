@@ -39,6 +39,8 @@ const FOLIO_SHARE = 64;
 const WINDOW_SHARE = 4;
 /** Shadows per frame, from which on those are dropped that are too old to tell anything. */
 const SHADOWS_PER_FRAME = 2;
+/** Files of which only shadows are left, at most this share of the frames: they keep their inodes. */
+const SHADOWED_SHARE = 8;
 /** How long a task waits for memory while nothing at all moves. */
 const MEMORY_WAIT_MS = 10_000;
 
@@ -98,7 +100,10 @@ export class PageCache implements FolioOwner {
   /** Shadows in all address spaces. */
   shadowCount = 0;
   lockedCount = 0;
-  readonly #mappings = new Set<AddressSpace>();
+  /** The address spaces that hold pages. Those without are kept by their openers alone. */
+  readonly #populated = new Set<AddressSpace>();
+  /** Those of which only shadows are left; in front the one that lost its pages first. */
+  readonly #shadowed = new Set<AddressSpace>();
   readonly #memoryWaiters = new WaitQueue();
   #watchdog: Timer | null = null;
   /** Times that the watchdog has given up on those who waited. */
@@ -125,21 +130,21 @@ export class PageCache implements FolioOwner {
     ops: AddressSpaceOperations,
     options: MappingOptions = {},
   ): AddressSpace {
-    const mapping = new AddressSpace(this, host, ops, options);
-    this.#mappings.add(mapping);
-    return mapping;
+    return new AddressSpace(this, host, ops, options);
+  }
+
+  /** Number of address spaces that the cache keeps alive, since they hold pages or shadows. */
+  get mappingCount(): number {
+    return this.#populated.size + this.#shadowed.size;
   }
 
   /**
-   * Drops all folios of `mapping`, dirty or not, and forgets it. Waits for reads in flight. Who still
-   * waits for one of its folios gets that folio or `-EBADF`.
+   * Drops all folios of `mapping`, dirty or not, for good. Waits for reads in flight. Who still waits
+   * for one of its folios gets that folio or `-EBADF`.
    */
   closeMapping(mapping: AddressSpace): MaybeAsync<void> {
     mapping.isClosed = true;
-    const isDropped = andThen(mapping.waitReadaheads(), () => truncateInodePagesFinal(mapping));
-    return andThen(isDropped, () => {
-      this.#mappings.delete(mapping);
-    });
+    return andThen(mapping.waitReadaheads(), () => truncateInodePagesFinal(mapping));
   }
 
   /**
@@ -180,6 +185,10 @@ export class PageCache implements FolioOwner {
 
   /** Called by `AddressSpace.addFolio`. */
   folioAdded(mapping: AddressSpace, folio: Folio, shadow: Shadow | undefined): void {
+    if (mapping.nrpages === folio.pageCount) {
+      this.#populated.add(mapping);
+      this.#shadowed.delete(mapping);
+    }
     this.lru.add(folio, shadow);
     this.counters.addedPages += folio.pageCount;
     if (this.trace.isOn) this.traceFolio("mm_filemap_add_to_page_cache", mapping, folio);
@@ -189,6 +198,21 @@ export class PageCache implements FolioOwner {
   folioRemoved(mapping: AddressSpace, folio: Folio): void {
     this.lru.remove(folio);
     if (this.trace.isOn) this.traceFolio("mm_filemap_delete_from_page_cache", mapping, folio);
+  }
+
+  /** Called by `AddressSpace` when its last page or, without pages, its last shadow has gone. */
+  mappingEmptied(mapping: AddressSpace): void {
+    this.#populated.delete(mapping);
+    if (mapping.shadowCount === 0) {
+      this.#shadowed.delete(mapping);
+      return;
+    }
+    this.#shadowed.add(mapping);
+    if (this.#shadowed.size <= Math.floor(this.arena.frameCount / SHADOWED_SHARE)) return;
+    for (const oldest of this.#shadowed) {
+      oldest.eraseShadows(); // Which takes it out of the set.
+      return;
+    }
   }
 
   /** Emits an event about `folio`. Only while `trace.isOn`. */
@@ -214,8 +238,9 @@ export class PageCache implements FolioOwner {
     this.lru.verify();
     let pages = 0;
     let shadows = 0;
-    for (const mapping of this.#mappings) {
+    for (const mapping of [...this.#populated, ...this.#shadowed]) {
       mapping.verify();
+      assert(mapping.nrpages > 0 === this.#populated.has(mapping), "who has pages is kept as such");
       pages += mapping.nrpages;
       shadows += mapping.shadowCount;
     }
@@ -281,14 +306,8 @@ export class PageCache implements FolioOwner {
   /** Erases shadows that are too old to tell anything, which is at least half of them. */
   #pruneShadows(): void {
     const { frameCount } = this.arena;
-    for (const mapping of this.#mappings) {
-      const { pages } = mapping;
-      for (let index = pages.find(0); index !== -1; index = pages.find(index + 1)) {
-        const entry = pages.load(index);
-        if (typeof entry === "number" && this.lru.isTooOld(entry, frameCount)) {
-          mapping.eraseShadow(index);
-        }
-      }
+    for (const mapping of [...this.#populated, ...this.#shadowed]) {
+      mapping.eraseShadows((shadow) => this.lru.isTooOld(shadow, frameCount));
     }
   }
 }

@@ -179,6 +179,12 @@ export class Lruvec {
         this.inactive.pushHead(folio);
       }
     }
+    // All inactive ones are locked or kept, though they are the longer list.
+    for (let left = this.active.folioCount; freedPages < wantedPages && left > 0; left--) {
+      const folio = this.active.tail!;
+      this.#deactivateTail();
+      if (evict(folio, this)) freedPages += folio.pageCount;
+    }
     return freedPages;
   }
 
