@@ -29,22 +29,30 @@ async function time(task) {
 const results = [];
 
 /** Runs the sides of one row turn by turn; the first is quire's, the second what the goal is set by. */
-async function row(name, goal, sides, turns = TURNS) {
+async function row(name, goal, sides, turns = TURNS, before = () => {}) {
   const times = Object.fromEntries(Object.keys(sides).map((side) => [side, []]));
   for (const side of Object.values(sides)) await side();
   for (let turn = 0; turn < turns; turn++) {
-    for (const [side, task] of Object.entries(sides)) times[side].push(await time(task));
+    for (const [side, task] of Object.entries(sides)) {
+      before();
+      times[side].push(await time(task));
+    }
   }
   const [quire, peer] = Object.keys(sides);
   const ratio = median(times[peer].map((peerTime, turn) => peerTime / times[quire][turn]));
   const shown = Object.entries(times).map(
     ([side, list]) => `${side} ${(median(list) / 1e6).toFixed(2)} ms`,
   );
-  const verdict = ratio >= goal ? "met" : `MISSED by ${((1 - ratio / goal) * 100).toFixed(0)} %`;
+  const verdict =
+    goal === 0
+      ? "-"
+      : ratio >= goal
+        ? "met"
+        : `MISSED by ${((1 - ratio / goal) * 100).toFixed(0)} %`;
   console.log(
     `${name}\n    ${ratio.toFixed(2)}x of ${peer}, goal ${goal}x: ${verdict}\n    ${shown.join(", ")}`,
   );
-  results.push({ name, ratio: Number(ratio.toFixed(2)), goal, met: ratio >= goal });
+  if (goal > 0) results.push({ name, ratio, met: ratio >= goal });
 }
 
 function offsetsIn(setBytes, count) {
@@ -85,10 +93,10 @@ async function hotRows(path) {
     });
   }
   lru.clear();
-  const few = offsetsIn(256 * MIB, 2000);
+  const few = offsetsIn(MIB, 5000);
   vol.writeFileSync("/memfs", Buffer.alloc(64 * MIB));
   const mem = await vol.promises.open("/memfs", "r");
-  await row("hot 4 KiB reads by promise, one at a time", 10, {
+  await row("hot 4 KiB reads by promise, one at a time, set of 1 MiB", 10, {
     quire: async () => {
       for (const at of few) await file.readInto(at, small);
     },
@@ -112,22 +120,28 @@ async function hotRows(path) {
   await file.close();
 }
 
+/** Makes the host forget what it has of all files, where that is allowed. */
+function dropHostCache() {
+  if (process.getuid?.() === 0)
+    execFileSync("sh", ["-c", "sync; echo 3 > /proc/sys/vm/drop_caches"]);
+}
+
 async function coldRow(image) {
   const large = Buffer.alloc(MIB);
-  const whole = LARGE_BYTES;
-  await row("cold sequential read of 200 MiB, calls of 1 MiB, host cache warm", 0.85, {
-    quire: async () => {
-      const volume = await openImage(image, { cache: CACHE });
-      const handle = await volume.fs.open("/large.bin");
-      for (let at = 0; at < whole; at += MIB) await handle.read(large, 0, MIB, at);
-      await volume.close();
-    },
-    "raw FileHandle.read of the image": async () => {
-      const handle = await promises.open(image);
-      for (let at = 0; at < whole; at += MIB) await handle.read(large, 0, MIB, at);
-      await handle.close();
-    },
-  });
+  const readQuire = async () => {
+    const volume = await openImage(image, { cache: CACHE });
+    const handle = await volume.fs.open("/large.bin");
+    for (let at = 0; at < LARGE_BYTES; at += MIB) await handle.read(large, 0, MIB, at);
+    await volume.close();
+  };
+  const readRaw = async () => {
+    const handle = await promises.open(image);
+    for (let at = 0; at < LARGE_BYTES; at += MIB) await handle.read(large, 0, MIB, at);
+    await handle.close();
+  };
+  const sides = { quire: readQuire, "raw FileHandle.read of the image": readRaw };
+  await row("cold sequential read of 200 MiB, from the disk", 0.85, sides, 5, dropHostCache);
+  await row("the same with the host's cache warm (no goal)", 0, sides);
 }
 
 async function walkRow(image) {
@@ -161,7 +175,7 @@ async function tarRow(image) {
       "the whole image as a tar stream",
       1.0,
       {
-        quire: () => tarOut(image, "/dev/null"),
+        quire: () => tarOut(image),
         "loop mount and tar": () => {
           execFileSync("mount", ["-o", "loop,ro", image, folder]);
           // Through a pipe, as tar reads nothing when it sees that it writes to /dev/null.
