@@ -2,8 +2,8 @@
  * Listing directories for `readdir` and `opendir`: flat or recursive, as names or as entries.
  *
  * A recursive listing names each entry by its path below the directory asked for, and never follows
- * symlinks. The walk carries the directories above it, so a directory that contains itself ends it
- * with `EUCLEAN` instead of going on for ever.
+ * symlinks. A `TreeGuard` ends it with `EUCLEAN` where the image is no tree, instead of going on for
+ * ever.
  */
 import type { DirectoryEntry, FileSystem, FileType, VfsInode } from "../fs/vfs.ts";
 import { FsError } from "../lib/errno.ts";
@@ -33,8 +33,39 @@ interface Level {
   readonly inode: VfsInode;
   /** Path below the directory asked for, "" for itself. */
   readonly prefix: string;
-  readonly above: Level | undefined;
   readonly depth: number;
+}
+
+/**
+ * Keeps a walk over a hostile image as short as one over an honest image of its size.
+ *
+ *  1. No directory is entered twice. Where directories contain themselves, or have several names, the
+ *     paths would be endless, or 2^n for n directories.
+ *  2. The directories entered have no more bytes than the file system: they cannot share blocks.
+ */
+export class TreeGuard {
+  readonly #entered = new Set<number>();
+  #bytesLeft: number;
+
+  constructor(fs: FileSystem) {
+    const { blockCount, blockBytes } = fs.usage();
+    this.#bytesLeft = blockCount * blockBytes;
+  }
+
+  /** To be called before the entries of `directory` are read. Throws `EUCLEAN`. */
+  enter(directory: VfsInode): void {
+    const { ino, size, blockBytes } = directory;
+    if (this.#entered.has(ino)) {
+      const detail = `directory ${ino} has more than one name, or contains itself`;
+      throw new FsError("EUCLEAN", { detail });
+    }
+    this.#entered.add(ino);
+    if (size >= blockBytes) this.#bytesLeft -= size; // A smaller one lies in its inode.
+    if (this.#bytesLeft >= 0) return;
+    throw new FsError("EUCLEAN", {
+      detail: "the directories have more bytes than the file system",
+    });
+  }
 }
 
 function isDots(name: Uint8Array): boolean {
@@ -64,14 +95,16 @@ export async function readDirectory(
   options: ReaddirOptions,
 ): Promise<(string | Uint8Array | Dirent)[]> {
   const out: (string | Uint8Array | Dirent)[] = [];
-  const todo: Level[] = [{ inode: directory, prefix: "", above: undefined, depth: 0 }];
-  for (let level = todo.shift(); level !== undefined; level = todo.shift()) {
+  const todo: Level[] = [{ inode: directory, prefix: "", depth: 0 }];
+  const guard = new TreeGuard(fs);
+  guard.enter(directory);
+  for (const level of todo) {
     for await (const entries of entriesOf(fs, level.inode, options.signal)) {
       for (const entry of entries) {
         const type = await typeOf(fs, entry, options);
         out.push(listed(entry, type, level, path, options));
         if (options.recursive !== true || type !== "directory") continue;
-        todo.push(await below(fs, level, entry, options.signal));
+        todo.push(await below(fs, guard, level, entry, options.signal));
       }
     }
   }
@@ -104,23 +137,20 @@ async function typeOf(
   return (await fs.inode(entry.ino, options.signal)).type;
 }
 
-/** The level for a directory found in `level`. Throws `EUCLEAN` if it is one of those above. */
+/** The level for a directory found in `level`. Throws `EUCLEAN` if `guard` refuses it. */
 async function below(
   fs: FileSystem,
+  guard: TreeGuard,
   level: Level,
   entry: DirectoryEntry,
   signal: AbortSignal | undefined,
 ): Promise<Level> {
-  for (let above: Level | undefined = level; above !== undefined; above = above.above) {
-    if (above.inode.ino !== entry.ino) continue;
-    const detail = `directory ${level.inode.ino} contains ${entry.ino}, which contains it`;
-    throw new FsError("EUCLEAN", { detail });
-  }
   if (level.depth >= DEPTH_MAX) throw new FsError("ENAMETOOLONG");
   const name = decode(entry.name, "utf8", "text") as string;
   const prefix = level.prefix === "" ? name : `${level.prefix}/${name}`;
   const inode = await fs.inode(entry.ino, signal);
-  return { inode, prefix, above: level, depth: level.depth + 1 };
+  guard.enter(inode);
+  return { inode, prefix, depth: level.depth + 1 };
 }
 
 function joined(path: string, name: string): string {
@@ -134,24 +164,26 @@ export function openDirectory(
   path: string,
   options: ReaddirOptions,
 ): Dir {
-  const todo: Level[] = [{ inode: directory, prefix: "", above: undefined, depth: 0 }];
-  let level = todo.shift();
+  const todo: Level[] = [{ inode: directory, prefix: "", depth: 0 }];
+  const guard = new TreeGuard(fs);
+  let next = 0;
+  let level = todo[next++];
   let stretch = level && entriesOf(fs, level.inode, options.signal);
   const source = async (): Promise<Dirent[]> => {
     while (level !== undefined && stretch !== undefined) {
-      const next = await stretch.next();
-      if (next.done === true) {
-        level = todo.shift();
+      const read = await stretch.next();
+      if (read.done === true) {
+        level = todo[next++];
         stretch = level && entriesOf(fs, level.inode, options.signal);
         continue;
       }
       const here: Dirent[] = [];
-      for (const entry of next.value) {
+      for (const entry of read.value) {
         const type = await typeOf(fs, entry, { ...options, withFileTypes: true });
         const entryOptions = { ...options, withFileTypes: true };
         here.push(listed(entry, type, level, path, entryOptions) as Dirent);
         if (options.recursive === true && type === "directory") {
-          todo.push(await below(fs, level, entry, options.signal));
+          todo.push(await below(fs, guard, level, entry, options.signal));
         }
       }
       if (here.length > 0) return here;

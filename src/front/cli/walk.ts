@@ -3,12 +3,12 @@
  * names.
  *
  * Paths are bytes relative to where the walk began, "." for that itself. Symlinks are not followed.
- * A directory that contains itself ends with `EUCLEAN`: an image is not trusted to be a tree.
+ * An image is not trusted to be a tree: a directory met again is an error (`TreeGuard`).
  */
 import type { DirectoryEntry, FileSystem, VfsInode } from "../../fs/vfs.ts";
 import { FsError } from "../../lib/errno.ts";
 import { isPromise } from "../../lib/maybe.ts";
-import { entriesOf } from "../directory.ts";
+import { entriesOf, TreeGuard } from "../directory.ts";
 
 /** One file met on the way. */
 export interface Visit {
@@ -29,7 +29,6 @@ export interface WalkOptions {
 }
 
 interface Level {
-  readonly inode: VfsInode;
   readonly path: Uint8Array;
   readonly entries: DirectoryEntry[];
   at: number;
@@ -79,15 +78,14 @@ export async function* walkTree(
   const maxDepth = options.maxDepth ?? DEPTH_MAX;
   yield { path: DOT, name: DOT, inode: start, depth: 0 };
   const stack: Level[] = [];
-  const onStack = new Set<number>();
-  await enter(fs, stack, onStack, start, DOT, options);
+  const guard = new TreeGuard(fs);
+  await enter(fs, stack, guard, start, DOT, options);
   while (stack.length > 0) {
     options.signal?.throwIfAborted();
     const level = stack[stack.length - 1]!;
     const entry = level.entries[level.at++];
     if (entry === undefined) {
       stack.pop();
-      onStack.delete(level.inode.ino);
       continue;
     }
     const path = joinPath(level.path, entry.name);
@@ -95,7 +93,7 @@ export async function* walkTree(
     if (visit === undefined) continue;
     yield visit;
     if (visit.inode.type !== "directory" || stack.length > maxDepth) continue;
-    await enter(fs, stack, onStack, visit.inode, path, options);
+    await enter(fs, stack, guard, visit.inode, path, options);
   }
 }
 
@@ -120,22 +118,19 @@ async function visitOf(
 async function enter(
   fs: FileSystem,
   stack: Level[],
-  onStack: Set<number>,
+  guard: TreeGuard,
   inode: VfsInode,
   path: Uint8Array,
   options: WalkOptions,
 ): Promise<void> {
   if (inode.type !== "directory") return;
   try {
-    if (onStack.has(inode.ino)) {
-      throw new FsError("EUCLEAN", { detail: `directory ${inode.ino} contains itself` });
-    }
+    guard.enter(inode);
     if (stack.length >= DEPTH_MAX) {
       throw new FsError("ENAMETOOLONG", { detail: `more than ${DEPTH_MAX} directories deep` });
     }
     const entries = await sortedEntries(fs, inode, options.signal);
-    onStack.add(inode.ino);
-    stack.push({ inode, path, entries, at: 0 });
+    stack.push({ path, entries, at: 0 });
   } catch (error) {
     if (options.onError === undefined) throw error;
     options.onError(path, error);

@@ -27,10 +27,18 @@ import { RO_COMPAT_SHARED_BLOCKS } from "./features.ts";
 import { FileMappings } from "./file-ops.ts";
 import { indirectReachBytes } from "./indirect.ts";
 import type { ExtInode } from "./inode.ts";
-import { EXT_ROOT_INO } from "./layout.ts";
+import { EXT_ROOT_INO, EXTENT_ENTRY_BYTES } from "./layout.ts";
 import { readSymlink } from "./symlink.ts";
 import { usageOf } from "./usage.ts";
 import { readXattrs } from "./xattr.ts";
+
+/**
+ * Steps of a walk over a map that each block of the image may cost: one for the block if it holds data
+ * and one for the hole behind it, or, if it holds the map, the holes before, in and behind its part.
+ */
+const STEPS_PER_BLOCK = 4;
+/** Steps over what has no blocks: the inode's own pointers, and long holes in several pieces. */
+const STEPS_SPARE = 4_000;
 
 /** What `mountExt` found out while it opened the image. */
 export interface MountFindings extends ImageFindings {
@@ -211,18 +219,27 @@ export class ExtFileSystem implements FileSystem {
     }
   }
 
-  /** The operations of a walk over one file, which ends when it has met more blocks than there are. */
+  /**
+   * The operations of a walk over one file, which ends when it has met more blocks, or more holes
+   * between them, than an honest map can have. One in a circle would go on for ever.
+   */
   #boundedOps(): IomapOps<ExtInode> {
     const { iomapOps } = this.#files;
     const { sb } = this.core;
-    if (sb.hasRoCompat(RO_COMPAT_SHARED_BLOCKS)) return iomapOps;
-    let restBytes = sb.blockCount * sb.blockBytes;
+    // Files of this feature may map one block often, and fast commits map without blocks of their
+    // own: then the extents count that the image has room for.
+    const isShared = sb.hasRoCompat(RO_COMPAT_SHARED_BLOCKS);
+    const isDense = isShared || this.core.fastCommits !== undefined;
+    const blockCountMax = isShared ? Number.POSITIVE_INFINITY : sb.blockCount;
+    const stepsPerBlock = isDense ? sb.blockBytes / EXTENT_ENTRY_BYTES : STEPS_PER_BLOCK;
+    let restBytes = blockCountMax * sb.blockBytes;
+    let restSteps = STEPS_SPARE + sb.blockCount * stepsPerBlock;
     return {
       begin: (inode, posBytes, lengthBytes, flags, iomap, srcmap) => {
         const begun = iomapOps.begin(inode, posBytes, lengthBytes, flags, iomap, srcmap);
         return andThen(begun, () => {
           if (iomap.type !== IOMAP_HOLE) restBytes -= iomap.lengthBytes;
-          if (restBytes >= 0) return;
+          if (restBytes >= 0 && restSteps-- > 0) return;
           throw new FsError("EUCLEAN", {
             detail: `inode ${inode.ino}: its map has more blocks than the file system`,
           });
