@@ -12,16 +12,17 @@ interface CodedError extends Error {
   code: string;
 }
 
+/**
+ * Gives `error` its code as Node does: own and enumerable; in the stack and in `String(error)`
+ * behind the name, without being a part of it.
+ */
 function coded<E extends Error>(error: E, code: string): E & CodedError {
-  Object.defineProperty(error, "code", {
-    value: code,
-    enumerable: true,
-    configurable: true,
-    writable: true,
-  });
-  // Node shows the code in the stack, behind the name, without making it part of the name.
-  if (error.stack !== undefined)
-    error.stack = error.stack.replace(error.name, `${error.name} [${code}]`);
+  const shown = `${error.name} [${code}]`;
+  if (error.stack !== undefined) error.stack = error.stack.replace(error.name, shown);
+  const writable = { configurable: true, writable: true };
+  Object.defineProperty(error, "code", { value: code, enumerable: true, ...writable });
+  const toString = (): string => `${shown}: ${error.message}`;
+  Object.defineProperty(error, "toString", { value: toString, enumerable: false, ...writable });
   return error as E & CodedError;
 }
 
@@ -35,7 +36,9 @@ export function invalidArgType(name: string, expected: string, value: unknown): 
 /** `ERR_INVALID_ARG_VALUE`; `reason` reads "is invalid encoding". */
 export function invalidArgValue(name: string, value: unknown, reason: string): TypeError {
   const noun = name.includes(".") ? "property" : "argument";
-  const text = `The ${noun} '${name}' ${reason}. Received ${inspected(value)}`;
+  let shown = inspected(value);
+  if (shown.length > 128) shown = `${shown.slice(0, 128)}...`;
+  const text = `The ${noun} '${name}' ${reason}. Received ${shown}`;
   return coded(new TypeError(text), "ERR_INVALID_ARG_VALUE");
 }
 
@@ -70,28 +73,32 @@ function described(value: unknown): string {
   if (typeof value === "function") return `function ${value.name}`;
   if (typeof value === "object") {
     const name = (value as { constructor?: { name?: string } }).constructor?.name;
-    return name ? `an instance of ${name}` : inspected(value);
+    return name ? `an instance of ${name}` : inspected(value, -1);
   }
   let text = inspected(value);
   if (text.length > 28) text = `${text.slice(0, 25)}...`;
   return `type ${typeof value} (${text})`;
 }
 
-function inspected(value: unknown): string {
-  if (typeof value === "string") {
-    const escaped = value.replace(/[\p{Cc}'\\]/gu, (char) => {
-      if (char === "'" || char === "\\") return `\\${char}`;
-      return `\\x${char.charCodeAt(0).toString(16).toUpperCase().padStart(2, "0")}`;
-    });
-    return `'${escaped}'`;
-  }
+/** As `util.inspect` shows it, or nearly so where there is no Node. */
+function inspected(value: unknown, depth?: number): string {
+  const util = platformModule<{ inspect(value: unknown, options: object): string }>("node:util");
+  if (util !== undefined) return util.inspect(value, depth === undefined ? {} : { depth });
+  if (typeof value === "string") return `'${value}'`;
   if (typeof value === "bigint") return `${value}n`;
-  if (value instanceof Uint8Array) return `<${value.constructor.name} of ${value.length} bytes>`;
+  if (value instanceof Uint8Array) return `<${value.length} bytes>`;
   if (typeof value === "object" && value !== null) return JSON.stringify(value) ?? "{}";
   return String(value);
 }
 
+/** One of Node's own modules; undefined where there is no Node. */
+export function platformModule<T>(id: string): T | undefined {
+  const get = globalThis.process?.getBuiltinModule as ((id: string) => T | undefined) | undefined;
+  return get?.(id);
+}
+
 const encoder = new TextEncoder();
+const PLATFORM = globalThis.process?.platform ?? "linux";
 
 /**
  * The bytes of a path, checked as Node checks it: a string, bytes or a `file:` URL, without NUL.
@@ -109,16 +116,22 @@ export function pathBytes(path: unknown, name = "path"): Uint8Array {
   return typeof given === "string" ? encoder.encode(given) : given;
 }
 
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+
 /** The path as errors show it. */
 export function pathText(path: PathLike): string {
   if (typeof path === "string") return path;
   if (path instanceof URL) return pathOfUrl(path);
-  return new TextDecoder().decode(path);
+  return decoder.decode(path);
 }
 
 function pathOfUrl(url: URL): string {
   if (url.protocol !== "file:") {
     throw coded(new TypeError("The URL must be of scheme file"), "ERR_INVALID_URL_SCHEME");
+  }
+  if (url.hostname !== "") {
+    const text = `File URL host must be "localhost" or empty on ${PLATFORM}`;
+    throw coded(new TypeError(text), "ERR_INVALID_FILE_URL_HOST");
   }
   if (/%2f/i.test(url.pathname)) {
     const text = "File URL path must not include encoded / characters";

@@ -13,6 +13,11 @@ function msOf(time: Timespec): number {
   return time.sec * 1000 + time.nsec / 1e6;
 }
 
+/** To the nearest millisecond, as Node makes its dates. */
+function dateOf(ms: number | bigint): Date {
+  return new Date(Math.round(Number(ms)));
+}
+
 function nsOf(time: Timespec): bigint {
   return BigInt(time.sec) * 1_000_000_000n + BigInt(time.nsec);
 }
@@ -88,16 +93,16 @@ export class Stats extends StatsBase<number> {
     this.birthtimeMs = msOf(from.birthtime ?? from.ctime);
   }
   get atime(): Date {
-    return new Date(this.atimeMs);
+    return dateOf(this.atimeMs);
   }
   get mtime(): Date {
-    return new Date(this.mtimeMs);
+    return dateOf(this.mtimeMs);
   }
   get ctime(): Date {
-    return new Date(this.ctimeMs);
+    return dateOf(this.ctimeMs);
   }
   get birthtime(): Date {
-    return new Date(this.birthtimeMs);
+    return dateOf(this.birthtimeMs);
   }
 }
 
@@ -143,16 +148,16 @@ export class BigIntStats extends StatsBase<bigint> {
     this.birthtimeMs = this.birthtimeNs / 1_000_000n;
   }
   get atime(): Date {
-    return new Date(Number(this.atimeMs));
+    return dateOf(this.atimeMs);
   }
   get mtime(): Date {
-    return new Date(Number(this.mtimeMs));
+    return dateOf(this.mtimeMs);
   }
   get ctime(): Date {
-    return new Date(Number(this.ctimeMs));
+    return dateOf(this.ctimeMs);
   }
   get birthtime(): Date {
-    return new Date(Number(this.birthtimeMs));
+    return dateOf(this.birthtimeMs);
   }
 }
 

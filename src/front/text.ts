@@ -5,13 +5,13 @@
  * Nothing here imports `node:`, so that the same front runs in a browser; Node's modules that only
  * some calls need (streams, readline) are asked for with `process.getBuiltinModule`.
  */
-import { invalidArgType, invalidArgValue } from "./arguments.ts";
+import { invalidArgType, invalidArgValue, platformModule } from "./arguments.ts";
 
 /** An encoding by name, "buffer" for bytes, null for the call's own default. */
 export type Encoding = string | null | undefined;
 
 const hasBuffer = typeof Buffer === "function";
-const decoder = new TextDecoder();
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** `lengthBytes` bytes of undefined content, a `Buffer` where there is such a thing. */
 export function newBytes(lengthBytes: number): Uint8Array {
@@ -63,8 +63,7 @@ export function optionsOf<T extends { encoding?: Encoding }>(options: T | Encodi
  * One of Node's own modules, for calls that make no sense elsewhere. Throws where it is missing.
  */
 export function nodeModule<T>(id: string): T {
-  const get = globalThis.process?.getBuiltinModule as ((id: string) => T | undefined) | undefined;
-  const found = get?.(id);
+  const found = platformModule<T>(id);
   if (found === undefined) throw new TypeError(`this call needs Node's own module ${id}`);
   return found;
 }

@@ -46,8 +46,8 @@ interface Walk {
   readonly names: Uint8Array[];
   dentry: Dentry;
   linksLeft: number;
-  readonly followLast: boolean;
-  readonly mustBeDirectory: boolean;
+  followLast: boolean;
+  mustBeDirectory: boolean;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -152,6 +152,8 @@ export class PathWalker {
   }
 
   #remember(parent: Dentry, key: string, ino: number): Dentry {
+    const earlier = parent.children?.get(key); // Of a walk that waited for the same name.
+    if (earlier !== undefined) return earlier;
     if (this.#count >= this.#limit) this.clear();
     const dentry: Dentry = { ino, parent, children: undefined };
     parent.children ??= new Map();
@@ -175,6 +177,10 @@ export class PathWalker {
     } else {
       walk.dentry = walk.dentry.parent ?? this.#root;
       walk.names.pop();
+    }
+    if (walk.todo.length === 0 && target[target.length - 1] === SLASH) {
+      walk.followLast = true; // Holds for the last component, also one that a link gives.
+      walk.mustBeDirectory = true;
     }
     pushComponents(walk.todo, target);
     return undefined;

@@ -14,8 +14,8 @@ export interface Streams {
   readonly stderr: NodeJS.WritableStream & { readonly isTTY?: boolean };
 }
 
-const strict = new TextDecoder("utf-8", { fatal: true });
-const lenient = new TextDecoder();
+const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+const lenient = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** The text of `bytes`, and whether that is all of it: false if they are not UTF-8. */
 export function textOf(bytes: Uint8Array): { readonly text: string; readonly isExact: boolean } {
