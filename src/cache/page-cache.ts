@@ -99,6 +99,7 @@ export class PageCache implements FolioOwner {
   readonly maxOrder: number;
   /** Shadows in all address spaces. */
   shadowCount = 0;
+  /** Locked folios, and reads that fill folios without their lock. */
   lockedCount = 0;
   /** The address spaces that hold pages. Those without are kept by their openers alone. */
   readonly #populated = new Set<AddressSpace>();
@@ -168,6 +169,21 @@ export class PageCache implements FolioOwner {
    */
   allocFolioWait(order: number, signal?: AbortSignal): MaybeAsync<Folio | Errno> {
     return this.#alloc(order, order, 0) ?? this.#allocSlow(order, signal);
+  }
+
+  /**
+   * Notes a read that fills memory under another lock than a folio's. Until `readEnded` those who want
+   * memory wait: what it fills will be clean.
+   */
+  readStarted(): void {
+    this.lockedCount++;
+  }
+
+  /** Ends what `readStarted` has begun. */
+  readEnded(): void {
+    assert(this.lockedCount > 0, "a read ends once");
+    this.lockedCount--;
+    if (this.#memoryWaiters.length > 0) this.memoryProgress();
   }
 
   /** Called by whoever makes memory free, and ends the wait of those who want some. */

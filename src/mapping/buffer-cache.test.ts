@@ -4,11 +4,12 @@ import { RecordingDevice } from "../../test/support/recording-device.ts";
 import { StoreBlockDevice } from "../block/block-device.ts";
 import { openCacheFile } from "../cache/cache-file.ts";
 import { filemapRead } from "../cache/filemap.ts";
+import type { Folio } from "../cache/folio.ts";
 import { PageCache } from "../cache/page-cache.ts";
 import { invalidateMappingPages } from "../cache/truncate.ts";
 import { assert } from "../lib/assert.ts";
 import { equalBytes } from "../lib/bytes.ts";
-import { VirtualClock } from "../lib/clock.ts";
+import { realClock, VirtualClock } from "../lib/clock.ts";
 import { isPromise } from "../lib/maybe.ts";
 import { Random } from "../lib/random.ts";
 import { KIB, MIB } from "../lib/units.ts";
@@ -138,6 +139,39 @@ describe("bread", () => {
     buffers.brelse(held[0]!);
     await buffers.bread(held.length);
   });
+
+  test("waits for memory that reads in flight will set free", async () => {
+    const { buffers, cache, clock, store, content } = rig({
+      blockBytes: 64 * KIB,
+      deviceBytes: 8 * MIB,
+    });
+    store.inject({ op: "read", isHanging: true, calls: Infinity });
+    const read = async (blocknr: number): Promise<boolean> => {
+      const buffer = await buffers.bread(blocknr);
+      const isEqual = equalBytes(buffer.data, content(blocknr));
+      buffers.brelse(buffer);
+      return isEqual;
+    };
+    const readings = Array.from({ length: 100 }, (_, blocknr) => read(blocknr));
+    for (let turn = 0; turn < 3; turn++) await clock.turn();
+    expect(cache.memoryWaiterCount).toBeGreaterThan(30);
+    store.heal();
+    expect((await Promise.all(readings)).every((isEqual) => isEqual)).toBe(true);
+    expect([cache.lockedCount, clock.pendingTimers]).toEqual([0, 0]);
+  });
+
+  test("that waits for memory when the cache is closed ends", async () => {
+    const { buffers, cache } = rig({ blockBytes: 4 * KIB, deviceBytes: 8 * MIB });
+    const folios: Folio[] = [];
+    for (let next = cache.allocFolio(0); next !== null; next = cache.allocFolio(0)) {
+      folios.push(next);
+    }
+    const waiting = Promise.resolve(buffers.bread(1000));
+    const closing = buffers.close();
+    for (const folio of folios) folio.put();
+    await expect(waiting).rejects.toMatchObject({ code: "EBADF" });
+    await closing;
+  });
 });
 
 describe("a used buffer", () => {
@@ -252,6 +286,19 @@ describe("breadahead", () => {
     await clock.turn();
     expect(device.bios).toEqual(["R[1-511]AM", "R[512-700]AM"]);
     expect(buffers.peek(700)).toBeDefined();
+  });
+
+  test("gives the loop a turn before thousands of blocks are told to be read", async () => {
+    const { buffers, cache, clock } = rig({ deviceBytes: 8 * MIB, arenaBytes: 16 * MIB });
+    buffers.breadahead(0, 8 * KIB);
+    let turnCount = 0;
+    while (buffers.peek(8 * KIB - 1) === undefined) {
+      await realClock.turn();
+      turnCount++;
+      expect(turnCount).toBeLessThan(100);
+    }
+    expect(clock.turnCount).toBe(2);
+    expect(cache.lockedCount).toBe(0);
   });
 
   test("without memory reads what there is room for", async () => {

@@ -39,6 +39,7 @@ import {
   createEmptyBuffers,
   tryToFreeBuffers,
 } from "./buffer.ts";
+import { completionsOf } from "./completion.ts";
 import type { GetBlock } from "./get-block.ts";
 import { blockReadFullFolio } from "./read-full-folio.ts";
 
@@ -169,6 +170,10 @@ export class BufferCache {
       const folio = isPromise(allocated) ? await allocated : allocated;
       if (folio === -EINTR) signal?.throwIfAborted();
       if (typeof folio === "number") throw FsError.of(folio, { detail: this.#nameOf(blocknr) });
+      if (this.#isClosed) {
+        folio.put();
+        throw this.#error("EBADF", blocknr);
+      }
       this.#add(folio, blocknr);
       buffer = this.#find(blocknr);
     }
@@ -217,12 +222,18 @@ export class BufferCache {
     }
     bio.private = run.slice(from, at);
     this.#bioCount++;
+    this.mapping.cache.readStarted();
     this.#device.submitBio(bio);
     return at;
   }
 
   readonly #endRead = (bio: Bio): void => {
-    for (const buffer of bio.private as BufferHead[]) {
+    const buffers = bio.private as BufferHead[];
+    completionsOf(this.mapping.cache.clock).add(() => this.#finish(buffers, bio), buffers.length);
+  };
+
+  #finish(buffers: readonly BufferHead[], bio: Bio): void {
+    for (const buffer of buffers) {
       if (bio.status === 0) buffer.markUptodate();
       else if ((bio.flags & REQ_RAHEAD) === 0) buffer.readFailure = bio;
       buffer.unlock();
@@ -230,7 +241,8 @@ export class BufferCache {
     }
     this.#bioCount--;
     if (this.#bioCount === 0) this.#idleWaiters.wakeAll();
-  };
+    this.mapping.cache.readEnded();
+  }
 
   /** The file is the device itself (`blkdev_get_block`). */
   readonly #blkdevGetBlock: GetBlock = (_inode, fileBlock, map) => {

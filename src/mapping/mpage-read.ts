@@ -31,6 +31,7 @@ import type { Errno } from "../lib/errno.ts";
 import { isPromise, type MaybeAsync } from "../lib/maybe.ts";
 import { blockOfByte, blocksOfBytes, byteOfBlock, byteOfPage } from "../lib/units.ts";
 import { buffersOf, createEmptyBuffers } from "./buffer.ts";
+import { completionsOf } from "./completion.ts";
 import {
   askBlock,
   type BlockMap,
@@ -43,8 +44,11 @@ import { FullFolioRead } from "./read-full-folio.ts";
 
 /** Every folio of the bio was read, or none was (`mpage_read_end_io`). */
 function mpageReadEndIo(bio: Bio): void {
-  const isOk = bio.status === 0;
-  for (const folio of bio.private as Folio[]) folio.endRead(isOk);
+  const folios = bio.private as Folio[];
+  const { clock } = folios[0]!.mapping!.cache;
+  completionsOf(clock).add(() => {
+    for (const folio of folios) folio.endRead(bio.status === 0);
+  }, folios.length);
 }
 
 /** See the head of the file (`struct mpage_readpage_args`). */

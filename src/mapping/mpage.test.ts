@@ -1,8 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { BlockMappedFile, HOLE } from "../../test/support/block-mapped-file.ts";
+import { forcePageCacheRa } from "../cache/readahead.ts";
 import { assert } from "../lib/assert.ts";
 import { equalBytes } from "../lib/bytes.ts";
+import { realClock } from "../lib/clock.ts";
 import { EIO, ENOSPC, EUCLEAN, FsError } from "../lib/errno.ts";
 import { isPromise } from "../lib/maybe.ts";
 import { buffersOf } from "./buffer.ts";
@@ -86,6 +88,19 @@ describe("GetBlock", () => {
     folios[0]!.index = 1;
     expect(isPromise(mpageReadpages(file.mapping, folios, 2, file.getBlock))).toBe(false);
     expect(file.device.bios).toEqual(["R[50]", "R[51]", "R[60]", "R[61]", "R[70-73]"]);
+  });
+
+  test("is asked for as many pages of a list as were wanted, and the others stay on it", async () => {
+    const file = new BlockMappedFile({ blocks: [10, 11, 12, 13] });
+    const pages = [3, 2, 1, 0].map((index) => {
+      const folio = file.cache.allocFolio(0)!;
+      folio.index = index;
+      return folio;
+    });
+    expect(mpageReadpages(file.mapping, pages, 2, file.getBlock)).toBe(0);
+    expect(pages.map((folio) => folio.index)).toEqual([3, 2]);
+    await file.clock.turn();
+    expect(file.device.bios).toEqual(["R[10-11]"]);
   });
 
   test("that waits is asked again where the walk stopped, with more folios behind it", async () => {
@@ -251,6 +266,17 @@ const planArbitrary: fc.Arbitrary<Plan> = fc.record({
   boundaries: fc.array(fc.integer({ min: 0, max: 120 }), { maxLength: 12, size: "max" }),
   cutBytes: fc.integer({ min: 0, max: 3000 }),
   isLate: fc.array(fc.boolean(), { minLength: 1, maxLength: 8 }),
+});
+
+test("thousands of pages are not unlocked without a turn of the loop", async () => {
+  const blocks = Array.from({ length: 4900 }, (_, at) => at % 700);
+  const file = new BlockMappedFile({ blocks, raPages: 700, ioPages: 700 });
+  for (let index = 0; index < 4900; index += 700) {
+    expect(file.clock.turnCount).toBe(index < 4200 ? 0 : 1);
+    await forcePageCacheRa(file.file, index, 700);
+    while (file.cache.lockedCount > 0) await realClock.turn();
+    expect(file.folioAt(index).isUptodate).toBe(true);
+  }
 });
 
 test("reads any map of blocks as the bytes it stands for, in as few bios as can be", async () => {

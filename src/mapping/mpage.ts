@@ -93,7 +93,9 @@ export function mpageReadpages(
   const reader = new MpageReader(mapping, getBlock, { flags: 0, plug });
   let leftCount = nrPages;
   const walk = (): MaybeAsync<Errno> => {
-    for (let folio = pages.pop(); folio !== undefined && leftCount > 0; folio = pages.pop()) {
+    while (leftCount > 0) {
+      const folio = pages.pop();
+      if (folio === undefined) break;
       const pageCount = leftCount;
       leftCount -= folio.pageCount;
       const added = mapping.addFolio(folio, folio.index);

@@ -21,6 +21,7 @@ import type { Errno } from "../lib/errno.ts";
 import { isPromise, type MaybeAsync } from "../lib/maybe.ts";
 import { blockOfByte, blocksOfBytes, byteOfBlock } from "../lib/units.ts";
 import { type BufferHead, createEmptyBuffers } from "./buffer.ts";
+import { completionsOf } from "./completion.ts";
 import {
   askBlock,
   type BlockMap,
@@ -44,9 +45,15 @@ export function blockReadFullFolio(folio: Folio, getBlock: GetBlock): MaybeAsync
   return isPromise(started) ? started.then(() => 0) : 0;
 }
 
-/** One block was read, or not; the last one ends the read of the folio (`end_buffer_async_read`). */
+/** The end of a block's bio. */
 function endBufferRead(bio: Bio): void {
   const buffer = bio.private as BufferHead;
+  const { clock } = buffer.folio.mapping!.cache;
+  completionsOf(clock).add(() => finishBuffer(buffer, bio), 1);
+}
+
+/** One block was read, or not; the last one ends the read of the folio (`end_buffer_async_read`). */
+function finishBuffer(buffer: BufferHead, bio: Bio): void {
   const { folio } = buffer;
   const state = folio.blockState;
   const isOk = bio.status === 0;

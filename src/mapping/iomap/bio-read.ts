@@ -20,7 +20,7 @@ import type { BlockDevice } from "../../block/block-device.ts";
 import type { Folio } from "../../cache/folio.ts";
 import { FsError } from "../../lib/errno.ts";
 import { roundUp } from "../../lib/units.ts";
-import { completionsOf } from "./completion.ts";
+import { completionsOf } from "../completion.ts";
 import { iomapFinishFolioRead } from "./finish-read.ts";
 import { IOMAP_F_BOUNDARY, IOMAP_NULL_ADDR, iomapAddrOf } from "./iomap.ts";
 import { type IomapIter, iomapIterSrcmap } from "./iter.ts";

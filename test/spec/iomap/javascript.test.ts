@@ -8,8 +8,8 @@ import { openCacheFile } from "../../../src/cache/cache-file.ts";
 import { filemapRead, IOCB_NOIO, IOCB_NOWAIT } from "../../../src/cache/filemap.ts";
 import { realClock, VirtualClock } from "../../../src/lib/clock.ts";
 import { EAGAIN } from "../../../src/lib/errno.ts";
+import { CompletionQueue, FOLIOS_PER_TURN } from "../../../src/mapping/completion.ts";
 import { iomapReadFolio } from "../../../src/mapping/iomap/buffered-read.ts";
-import { CompletionQueue, FOLIOS_PER_TURN } from "../../../src/mapping/iomap/completion.ts";
 import { iomapSeekData } from "../../../src/mapping/iomap/seek.ts";
 import { H, M, range, ScriptFs, U } from "../../support/script-fs.ts";
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { VirtualClock } from "../../lib/clock.ts";
+import { VirtualClock } from "../lib/clock.ts";
 import { CompletionQueue, completionsOf, FOLIOS_PER_TURN } from "./completion.ts";
 
 test("work is done at once while there is little of it", () => {

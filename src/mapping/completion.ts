@@ -1,6 +1,6 @@
 /**
  * CompletionQueue: where finished requests wait for their folios to be unlocked, so that a burst of
- * them does not keep the event loop from everything else.
+ * them does not keep the event loop from everything else. Shared by iomap, mpage and the buffers.
  *
  *     bio.endIo --> add(work, folios) --+-- done at once, while the burst is small
  *                                       `-- queued behind a turn of the loop, once it is not
@@ -15,7 +15,7 @@
  *
  * After `iomap_finish_ioends` and `IOEND_BATCH_SIZE` in `fs/iomap/ioend.c` of Linux.
  */
-import type { Clock } from "../../lib/clock.ts";
+import type { Clock } from "../lib/clock.ts";
 
 /** Folios completed before the loop gets a turn (`IOEND_BATCH_SIZE`). */
 export const FOLIOS_PER_TURN = 4096;
