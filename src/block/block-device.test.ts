@@ -299,6 +299,31 @@ describe("StoreBlockDevice: failures (JS-8)", () => {
     expect(rig.store.log.length).toBe(2);
   });
 
+  test("a failed read of several bios is tried once more for each of them alone", async () => {
+    const rig = rigOf();
+    const bios = [
+      rig.submit("a", REQ_OP_READ, 0, 512),
+      rig.submit("b", REQ_OP_READ, 512, 512),
+      rig.submit("ahead", REQ_OP_READ, 1024, 512, { flags: REQ_RAHEAD }),
+      rig.submit("c", REQ_OP_READ, 1536, 512),
+    ];
+    await turn();
+    expect(rig.store.log).toEqual(["R 0+2048"]);
+    const cause = new FsError("EIO");
+    rig.store.fail(0, cause);
+    await turn();
+    rig.store.release();
+    await turn();
+    const cable = new Error("cable");
+    rig.store.fail(0, cable);
+    await releaseAll(rig);
+    expect(rig.store.log).toEqual(["R 0+2048", "R 0+512", "R 512+512", "R 1536+512"]);
+    expect(rig.ends).toEqual(["a", `b:${-EIO}`, `ahead:${-EIO}`, "c"]);
+    expect(bios.map((bio) => bio.cause)).toEqual([undefined, cable, cause, undefined]);
+    expect([rig.device.stats.read.requests, rig.device.stats.read.errors]).toEqual([4, 2]);
+    await rig.device.close();
+  });
+
   test.each([
     [
       "throws instead of rejecting",

@@ -15,6 +15,8 @@
  *  2. Reads and writes go straight between the store and the bios' memory.
  *  3. A FLUSH or PREFLUSH covers the writes that had ended when it was submitted; a bio with FUA
  *     has ended only when it is durable. Stores without a volatile cache need neither.
+ *  4. A bad block fails those who wait for it, not those who were merged with them: a failed read of
+ *     several bios is tried once more for each that is no readahead.
  *
  * After `block/blk-core.c`, `block/blk-mq.c` and
  * `Documentation/block/writeback_cache_control.rst` of Linux. Left out: several hardware queues,
@@ -36,6 +38,7 @@ import {
   REQ_OP_READ,
   REQ_OP_WRITE,
   REQ_PREFLUSH,
+  REQ_RAHEAD,
   REQ_SYNC,
   type RequestOp,
 } from "./bio.ts";
@@ -43,7 +46,7 @@ import { type BlockStats, statsOf, zeroBlockStats } from "./block-stats.ts";
 import { FlushMachine } from "./flush.ts";
 import { splitBio } from "./merge.ts";
 import type { Plug, PlugTarget } from "./plug.ts";
-import type { BlockRequest } from "./request.ts";
+import { BlockRequest } from "./request.ts";
 import { RequestQueue } from "./request-queue.ts";
 
 /** A request as the test hook `log` sees it when it is dispatched. */
@@ -257,20 +260,29 @@ export class StoreBlockDevice implements BlockDevice, PlugTarget {
   }
 
   async #perform(request: BlockRequest): Promise<void> {
-    let status = 0;
-    let cause: unknown;
+    const { bios } = request;
+    const end = (bio: Bio, failed: Failure | null): void =>
+      endBio(bio, failed === null ? 0 : errnoOf(failed.thrown), failed?.thrown, this.#clock);
+    const failed = await this.#attempt(request);
+    for (const bio of bios) {
+      const isRetried = failed !== null && bios.length > 1 && isWaitedRead(bio);
+      end(bio, isRetried ? await this.#attempt(new BlockRequest(bio)) : failed);
+    }
+    this.#inFlight--;
+    if (this.#queue.length > 0) this.#dispatchLater();
+    this.#finish(bios.length);
+  }
+
+  /** Lets the store do `request`. Returns what it threw, if it did. */
+  async #attempt(request: BlockRequest): Promise<Failure | null> {
     try {
       this.#count(request);
       await this.#transfer(request);
+      return null;
     } catch (thrown) {
-      status = errnoOf(thrown);
-      cause = thrown;
       statsOf(this.stats, request.op).errors++;
+      return { thrown };
     }
-    this.#inFlight--;
-    for (const bio of request.bios) endBio(bio, status, cause, this.#clock);
-    if (this.#queue.length > 0) this.#dispatchLater();
-    this.#finish(request.bios.length);
   }
 
   #transfer(request: BlockRequest): Promise<void> {
@@ -320,6 +332,16 @@ export class StoreBlockDevice implements BlockDevice, PlugTarget {
     this.#idleWaiters = [];
     for (const resolve of waiters) resolve();
   }
+}
+
+/** What a store threw; wrapped, since that may be anything. */
+interface Failure {
+  readonly thrown: unknown;
+}
+
+/** True for a read that somebody waits for. What readahead fails to bring is read when wanted. */
+function isWaitedRead(bio: Bio): boolean {
+  return bio.op === REQ_OP_READ && (bio.flags & REQ_RAHEAD) === 0;
 }
 
 /**

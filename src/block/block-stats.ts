@@ -9,7 +9,10 @@ import { REQ_OP_DISCARD, REQ_OP_FLUSH, REQ_OP_READ, REQ_OP_WRITE, type RequestOp
 export interface OpStats {
   /** Bios accepted, each part of a split one by itself; under `flush`, all that ask for a flush. */
   bios: number;
-  /** Requests that merging saved: once the queue is empty, `bios - merges` is `requests`. */
+  /**
+   * Requests that merging saved: once the queue is empty and nothing has failed, `bios - merges` is
+   * `requests`.
+   */
   merges: number;
   /** Requests given to the store. */
   requests: number;

@@ -5,8 +5,7 @@
  *     bios      [ a ][   b   ][ c ]          ascending and without gaps
  *     device    offsetBytes .. endBytes      one transfer of the store
  *
- * `merge.ts` lets it grow, `request-queue.ts` keeps it until its turn. A failed request fails all
- * its bios.
+ * `merge.ts` lets it grow, `request-queue.ts` keeps it until its turn.
  *
  * After `struct request` in `include/linux/blk-mq.h`.
  */

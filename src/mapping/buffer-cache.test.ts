@@ -95,6 +95,17 @@ describe("bread", () => {
     expect((await buffers.bread(3)).data).toEqual(content(3));
   });
 
+  test("of a good block is not failed by a bad neighbour that was merged with it", async () => {
+    const { buffers, device, store, content } = rig();
+    store.inject({ startBytes: 10 * KIB, endBytes: 11 * KIB, calls: Infinity });
+    const reading = [9, 10, 11].map(async (blocknr) => buffers.bread(blocknr));
+    const [before, bad, behind] = await Promise.allSettled(reading);
+    expect(device.requests[0]).toBe("R[9-11]M");
+    expect(bad).toMatchObject({ status: "rejected", reason: { code: "EIO" } });
+    expect(before).toMatchObject({ value: { data: content(9) } });
+    expect(behind).toMatchObject({ value: { data: content(11) } });
+  });
+
   test("of a block that the device does not have is an EIO", async () => {
     const { buffers, device } = rig({ blockBytes: 4 * KIB, deviceBytes: 8 * KIB + 512 });
     expect(buffers.blockCount).toBe(2);
