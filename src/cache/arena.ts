@@ -25,7 +25,8 @@ const FRAMES_MAX = 0x100_0000;
 const RESERVE_FRAMES_MAX = 64;
 const RESERVE_SHARE = 16;
 const RUN_FRAMES_MAX = 1 << ORDER_MAX;
-const BLOCK_BYTES_DEFAULT: number = 64 * MIB;
+// Small, since V8 collects garbage for every 64 MiB of buffers: most uses never get that far.
+const BLOCK_BYTES_DEFAULT: number = 8 * MIB;
 const NONE = -1;
 
 /** States of a frame: inside a run, or first of one, with the order of that run added. */
