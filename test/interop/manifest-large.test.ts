@@ -74,4 +74,21 @@ describe.skipIf(!mayRun)("the manifest is that of the kernel's mount", () => {
     expect(file?.data?.length).toBeGreaterThanOrEqual(9);
     rmSync(image);
   });
+
+  test("of an image of 12 TiB, with data behind block 2^31", async () => {
+    const layout = ["-O", "sparse_super2,^resize_inode", "-E", "num_backup_sb=0"];
+    const args = ["-t", "ext4", "-b", "4096", ...layout, "-J", "size=4", "-N", "80000"];
+    const image = filledImage("12T", args.join(" "), "far_apart");
+    await expectKernelManifest(image);
+    const { fs, close } = await openExtImage(image);
+    const dir = await inodeAt(fs, "far_apart");
+    let farthest = 0;
+    for (const { ino } of await entriesOf(fs, dir)) {
+      const [extent] = await fs.extents(await fs.inode(ino));
+      farthest = Math.max(farthest, extent!.physicalBytes / 4096);
+    }
+    expect(farthest).toBeGreaterThan(2 ** 31);
+    await close();
+    rmSync(image);
+  });
 });

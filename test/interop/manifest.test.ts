@@ -39,7 +39,10 @@ const ROWS: readonly Row[] = [
   { args: "-t ext2 -b 1024" },
   { args: "-t ext2 -b 2048" },
   { args: "-t ext2 -b 4096 -I 128" },
-  { args: "-t ext2 -r 0 -b 1024", parts: ["names", "specials", "owners", "times", "directories"] },
+  {
+    args: "-t ext2 -r 0 -b 1024",
+    parts: ["sizes", "names", "specials", "owners", "times", "directories", "churn"],
+  },
   { args: "-t ext2 -O ^filetype" },
   { args: "-t ext2 -b 1024 -O ^sparse_super,^resize_inode,^dir_index" },
   { args: "-t ext3 -b 1024 -I 128", mount: "rw,data=journal" },

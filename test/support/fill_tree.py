@@ -372,6 +372,21 @@ def enormous_block_mapped(root):
     enormous(root, 2**41 - 2**33)
 
 
+def far_apart(root):
+    """Directories that the kernel puts into groups all over the device, with blocks of all kinds."""
+    add_flags(root, 0x20000)
+    for at in range(40):
+        directory = root + b"/%d" % at
+        os.mkdir(directory)
+        path = put(directory + b"/file", noise(at, 9_000))
+        os.setxattr(path, b"user.in-a-block", b"v" * 900)
+        os.symlink(b"s" * 90, directory + b"/link")
+        fd = os.open(directory + b"/scattered", os.O_RDWR | os.O_CREAT, 0o600)
+        for hole in range(12):
+            os.pwrite(fd, b"data", hole * 3 * 4096)
+        os.close(fd)
+
+
 def main():
     root = os.fsencode(sys.argv[1])
     os.umask(0o022)
