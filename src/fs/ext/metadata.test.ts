@@ -51,6 +51,19 @@ describe("run", () => {
     await expect(running).rejects.toThrow("enough");
   });
 
+  it("goes on where many at once want more than there is memory for", async () => {
+    const { metadata } = test.core;
+    const blocksOf = (run: number): number[] =>
+      Array.from({ length: 30 }, (_, at) => (run * 30 + at) * 4 + 1);
+    for (let run = 0; run < 80; run++)
+      for (const block of blocksOf(run)) test.block(block)[0] = run;
+    const runs = Array.from({ length: 80 }, (_, run) => metadata.run(sumOf(blocksOf(run))));
+    expect(await Promise.all(runs)).toEqual(runs.map((_, run) => run * 30));
+    expect(test.cache.lockedCount).toBe(0);
+    await metadata.buffers.close();
+    expect(test.cache.stats().freeFrames).toBe(test.cache.stats().frameCount);
+  });
+
   it("ends when a function asks for blocks without end", async () => {
     const { metadata } = test.core;
     let asked = 0;

@@ -10,19 +10,27 @@
  * So a lookup whose blocks are cached makes no promise, and `trySync` turns a miss into "not now".
  *
  *  1. A function given to `run` has no side effects before its last block is there.
- *  2. A block that `run` has read stays until `run` ends, or until `PINNED_MAX` later ones came.
+ *  2. A block that `run` has read stays until `run` ends, until as many later ones came as it may hold,
+ *     or until memory is short.
  *  3. `run` reads at most `MISSES_MAX` times: a loop in an image ends as `EUCLEAN`, not never.
  *
  * Left out: writing, which needs handles of a transaction.
  */
-import { FsError } from "../../lib/errno.ts";
+import { FsError, hasErrnoCode } from "../../lib/errno.ts";
+import { AsyncMutex } from "../../lib/locks.ts";
 import type { MaybeAsync } from "../../lib/maybe.ts";
 import { isPromise } from "../../lib/maybe.ts";
 import type { BufferHead } from "../../mapping/buffer.ts";
 import type { BufferCache } from "../../mapping/buffer-cache.ts";
 
-/** Blocks that one run holds at most; the earliest is let go first. */
+/** Blocks that one run holds at most, whatever the size of the arena. The earliest goes first. */
 const PINNED_MAX = 128;
+/** And at least, which is what a walk down a tree looks at again and again. */
+const PINNED_MIN = 4;
+/** Between these, what one run holds is at most this share of the arena. */
+const PINNED_SHARE = 32;
+/** Times that a run tries for the memory of one block. */
+const SHORT_TRIES_MAX = 4;
 /** Misses that one run may have: enough for every block of a directory of a million names. */
 const MISSES_MAX = 65_536;
 
@@ -49,15 +57,30 @@ export type BlockVerifier<A> = (data: Uint8Array, blocknr: number, arg: A) => vo
 /** What `trySync` returns where the device would have to be read. */
 export const NEEDS_IO: unique symbol = Symbol("needs I/O");
 
+/** What a run under way holds. */
+interface Pins {
+  readonly buffers: BufferHead[];
+  /** It has met a shortage of memory, and the others that do wait for its end. */
+  isAlone: boolean;
+}
+
 /** The metadata of one file system, over the buffers of its device. */
 export class Metadata {
   readonly buffers: BufferCache;
   readonly blockCount: number;
+  /** Blocks that one run holds at most. */
+  readonly #pinnedMax: number;
+  /** Held by the one run that goes on while memory is short. */
+  readonly #alone = new AsyncMutex();
   readonly #verifiedBy = new WeakMap<BufferHead, unknown>();
 
   constructor(buffers: BufferCache, blockCount: number) {
     this.buffers = buffers;
     this.blockCount = blockCount;
+    const { arena } = buffers.mapping.cache;
+    const shareFrames = Math.floor(arena.frameCount / PINNED_SHARE);
+    const shareBlocks = Math.floor(shareFrames / 2 ** buffers.mapping.minOrder);
+    this.#pinnedMax = Math.min(PINNED_MAX, Math.max(PINNED_MIN, shareBlocks));
   }
 
   /**
@@ -140,14 +163,13 @@ export class Metadata {
   }
 
   async #runAsync<T>(attempt: () => T, first: BlockMiss, signal?: AbortSignal): Promise<T> {
-    const pinned: BufferHead[] = [];
+    const pins: Pins = { buffers: [], isAlone: false };
     let miss = first;
     try {
       for (let misses = 1; misses <= MISSES_MAX; misses++) {
         signal?.throwIfAborted();
-        const reading = this.#load(miss, signal);
-        pinned.push(isPromise(reading) ? await reading : reading);
-        if (pinned.length > PINNED_MAX) this.buffers.brelse(pinned.shift()!);
+        pins.buffers.push(await this.#loadAmid(pins, miss, signal));
+        if (pins.buffers.length > this.#pinnedMax) this.buffers.brelse(pins.buffers.shift()!);
         try {
           return attempt();
         } catch (thrown) {
@@ -159,8 +181,35 @@ export class Metadata {
         detail: "a structure of the image leads through endless blocks",
       });
     } finally {
-      for (const buffer of pinned) this.buffers.brelse(buffer);
+      this.#unpin(pins);
+      if (pins.isAlone) this.#alone.unlock();
     }
+  }
+
+  /**
+   * Loads a block for a run. Where memory is short, that may be held by runs that all wait for more: so
+   * the run gives its own back, and goes on when it is the only one that has met that.
+   */
+  async #loadAmid(pins: Pins, miss: BlockMiss, signal?: AbortSignal): Promise<BufferHead> {
+    for (let tries = 1; ; tries++) {
+      try {
+        const reading = this.#load(miss, signal);
+        return isPromise(reading) ? await reading : reading;
+      } catch (thrown) {
+        const isShort = hasErrnoCode(thrown) && thrown.code === "ENOMEM";
+        if (!isShort || tries === SHORT_TRIES_MAX) throw thrown;
+      }
+      this.#unpin(pins);
+      if (!pins.isAlone) {
+        await this.#alone.lock(signal);
+        pins.isAlone = true;
+      }
+      await this.buffers.mapping.cache.clock.turn(); // Others may be about to give back theirs.
+    }
+  }
+
+  #unpin(pins: Pins): void {
+    for (const buffer of pins.buffers.splice(0)) this.buffers.brelse(buffer);
   }
 
   #load(miss: BlockMiss, signal?: AbortSignal): MaybeAsync<BufferHead> {
