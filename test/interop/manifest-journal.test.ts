@@ -1,7 +1,7 @@
 /**
- * Manifests of images whose journals are dirty, through the command line: a tree with files of every kind,
- * made in several transactions, is that of the kernel's mount after its own recovery, and the image stays
- * as it was.
+ * Manifests of images whose journals are dirty, through the command line: a tree with files of
+ * every kind, made in several transactions, is that of the kernel's mount after its own recovery,
+ * and the image stays as it was.
  */
 import { copyFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -24,8 +24,8 @@ const mayRun = mayCompareWithKernel();
 const scratch = scratchDirectory("manifest-journal");
 
 /**
- * Fills the image in three steps, the first two of them synced, and copies it while it is mounted, after
- * an fsync: what came last is in the journal alone.
+ * Fills the image in three steps, the first two of them synced, and copies it while it is mounted,
+ * after an fsync: what came last is in the journal alone.
  */
 function dirtyImage(args: string, mountOptions: string, more: readonly string[]): string {
   const live = makeExtImage(join(scratch, "live.img"), "64M", args.split(" "));

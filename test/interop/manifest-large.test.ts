@@ -1,6 +1,6 @@
 /**
- * Manifests of what is large, against the kernel: directories of 100,000 entries and of three levels of
- * index, extent trees of depth 3, files of many TiB.
+ * Manifests of what is large, against the kernel: directories of 100,000 entries and of three
+ * levels of index, extent trees of depth 3, files of many TiB.
  */
 import { rmSync } from "node:fs";
 import { join } from "node:path";

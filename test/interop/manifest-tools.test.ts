@@ -1,6 +1,6 @@
 /**
- * Manifests of images that no mount of this kernel can fill: inode fields that only debugfs sets, and
- * features that mke2fs alone can use here, which are compared with the directory it copied.
+ * Manifests of images that no mount of this kernel can fill: inode fields that only debugfs sets,
+ * and features that mke2fs alone can use here, which are compared with the directory it copied.
  */
 import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -33,7 +33,7 @@ function linesByPath(lines: readonly string[]): Map<string, ManifestLine> {
 }
 
 describe.skipIf(!mayRun)("inode fields that debugfs set are shown as the kernel shows them", () => {
-  test("blocks counted in units of the file system, one link for very many, a project, a journal flag", async () => {
+  test("large counts of blocks, one link for very many, a project, a journal flag", async () => {
     const image = makeExtImage(join(scratch, "fields.img"), "16M", ["-t", "ext4"]);
     withKernelMount(image, (root) => {
       for (const name of ["huge", "high", "plain"]) writeFileSync(join(root, name), name);
@@ -88,8 +88,8 @@ describe.skipIf(!mayRun)("inode fields that debugfs set are shown as the kernel 
 });
 
 /**
- * What mke2fs -d keeps of a file, in the form of a manifest line: times in whole seconds, and symlinks
- * with several names as several symlinks.
+ * What mke2fs -d keeps of a file, in the form of a manifest line: times in whole seconds, and
+ * symlinks with several names as several symlinks.
  */
 function kept(text: string, blockBytes: number, isInline: boolean): string {
   const line = JSON.parse(text) as Record<string, unknown> & ManifestLine;
@@ -101,8 +101,8 @@ function kept(text: string, blockBytes: number, isInline: boolean): string {
 }
 
 /**
- * The data ranges that a copy with larger blocks has. Where files begin as inline data, mke2fs gives
- * them their first block although it is a hole.
+ * The data ranges that a copy with larger blocks has. Where files begin as inline data, mke2fs
+ * gives them their first block although it is a hole.
  */
 function roundedOut(line: ManifestLine, blockBytes: number, isInline: boolean): [number, number][] {
   const ranges: [number, number][] = [];

@@ -1,6 +1,6 @@
 /**
- * The example of the manual page of `mpage_readahead` on an image of the real mke2fs, seen at the block
- * device: 16 blocks of a file in ext2, whose indirect block lies behind the first twelve.
+ * The example of the manual page of `mpage_readahead` on an image of the real mke2fs, seen at the
+ * block device: 16 blocks of a file in ext2, whose indirect block lies behind the first twelve.
  *
  *     device   first ..+11 | first+12  | first+13 ..+16
  *     file     0 .. 11     | indirect  | 12 .. 15
@@ -37,8 +37,8 @@ let image = "";
 let first = 0;
 
 /**
- * Reads the whole file through what `openFile` gives, and returns the bios that this took, counted from
- * the file's first block.
+ * Reads the whole file through what `openFile` gives, and returns the bios that this took, counted
+ * from the file's first block.
  */
 async function biosOfReading(
   openFile: (
@@ -84,12 +84,12 @@ describe.skipIf(!hasMke2fs)("the first 16 blocks of a file in ext2", () => {
     expect(blocks).toEqual(Array.from({ length: BLOCK_COUNT + 1 }, (_, at) => first + at));
   });
 
-  test("W54 on the real ext2 driver the data leaves before the indirect block is asked for", async () => {
+  test("W54 on the real ext2 driver data leaves before the indirect block is read", async () => {
     const bios = await biosOfReading(async (fs, inode) => await fs.openFile(inode));
     expect(bios).toEqual(["R[0-11]A", "R[12]M", "R[13-16]A"]);
   });
 
-  test("W53 on the real ext2 driver with its flag hidden the indirect block is read first", async () => {
+  test("W53 on the real ext2 driver, its flag hidden, the indirect block is first", async () => {
     const bios = await biosOfReading((fs, inode, cache) => {
       const real = extGetBlock(fs.core);
       const getBlock: GetBlock = (host, fileBlock, map, create) =>

@@ -1,6 +1,6 @@
 /**
- * How few requests reach the store below an opened volume of ext4 and ext2, through the library's own
- * calls: counts, which carry no noise. The bounds come from the image's layout.
+ * How few requests reach the store below an opened volume of ext4 and ext2, through the library's
+ * own calls: counts, which carry no noise. The bounds come from the image's layout.
  */
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -23,7 +23,10 @@ const LARGE_BYTES = 200 * MIB;
 const WINDOW_COUNT = LARGE_BYTES / MIB;
 /** Pages that one indirect block of 4 KiB points to. */
 const PAGES_PER_INDIRECT = PAGE_BYTES / 4;
-/** Indirect blocks of the large file in ext2: those behind the first 12 pages, and the one above them. */
+/**
+ * Indirect blocks of the large file in ext2: those behind the first 12 pages, and the one above
+ * them.
+ */
 const INDIRECT_COUNT = Math.ceil((LARGE_BYTES / PAGE_BYTES - 12) / PAGES_PER_INDIRECT) + 1;
 
 interface Counted extends AsyncDisposable {
@@ -94,8 +97,9 @@ function inodeTableBlocks(image: string, inos: readonly number[]): number[] {
 }
 
 /**
- * Runs of the directories' own blocks, and the blocks that hold their maps where the kernel scattered
- * them over more extents than an inode has room for: those that `st_blocks` counts beside the former.
+ * Runs of the directories' own blocks, and the blocks that hold their maps where the kernel
+ * scattered them over more extents than an inode has room for: those that `st_blocks` counts beside
+ * the former.
  */
 async function directoryRunCount(volume: Volume, directories: readonly string[]): Promise<number> {
   const { blockBytes } = volume.fileSystem.usage();
@@ -184,8 +188,8 @@ describe.skipIf(!hasTools)("a file of 200 MiB", () => {
     await handle.close();
   }
 
-  // A window of 1 MiB is a request, and the first windows are smaller. In ext2 each indirect block is one
-  // too, and it splits the run of data in which it lies.
+  // A window of 1 MiB is a request, and the first windows are smaller. In ext2 each indirect block
+  // is one too, and it splits the run of data in which it lies.
   const BOUNDS = { ext4: WINDOW_COUNT + 10, ext2: WINDOW_COUNT + 10 + 2 * INDIRECT_COUNT } as const;
   test.each([
     ["ext4", MIB],

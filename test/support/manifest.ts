@@ -1,6 +1,7 @@
 /**
- * Both sides of "equal to what the kernel shows": `quire manifest` of an image, run in this process, and
- * the manifest of the same image mounted by the kernel, found out by ordinary system calls.
+ * Both sides of "equal to what the kernel shows": `quire manifest` of an image, run in this
+ * process, and the manifest of the same image mounted by the kernel, found out by ordinary system
+ * calls.
  *
  *     const image = makeExtImage(join(scratch, "a.img"), "64M", ["-t", "ext4"]);
  *     fillImage(image, ["sizes", "holes"]);                   // parts of fill_tree.py
@@ -59,8 +60,8 @@ export interface ManifestLine {
 }
 
 /**
- * Lines in a form that can be compared as text. Where bytes are not UTF-8 their base64 says all; the
- * text beside it is each side's own.
+ * Lines in a form that can be compared as text. Where bytes are not UTF-8 their base64 says all;
+ * the text beside it is each side's own.
  */
 function canonical(output: string): string[] {
   const lines = output.split("\n").filter((line) => line !== "");
@@ -118,7 +119,9 @@ export function treeManifest(root: string): string[] {
   return canonical(runTool("python3", [MANIFEST_SCRIPT, root]));
 }
 
-/** The lines of the image freshly mounted by the kernel, read-only unless `options` say otherwise. */
+/**
+ * The lines of the image freshly mounted by the kernel, read-only unless `options` say otherwise.
+ */
 export function kernelManifest(image: string, options = "ro"): string[] {
   return withKernelMount(image, treeManifest, options);
 }
