@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { CachedFile } from "../../test/support/cached-file.ts";
 import { AssertionError } from "../lib/assert.ts";
 import { KIB, MIB, PAGE_BYTES } from "../lib/units.ts";
+import { openCacheFile } from "./cache-file.ts";
 import { fadvise, POSIX_FADV_SEQUENTIAL, POSIX_FADV_WILLNEED } from "./fadvise.ts";
 import { filemapRead } from "./filemap.ts";
 import { forcePageCacheRa, type ReadaheadControl } from "./readahead.ts";
@@ -162,4 +163,26 @@ test("a folio of a run that is not locked any more is a bug", async () => {
   };
   await fixture.readPages(0);
   expect(failure).toBeInstanceOf(AssertionError);
+});
+
+test("pages cached from the start of the file on count twice as a sign of a stream", async () => {
+  const fixture = new CachedFile({ sizeBytes: MIB });
+  await fixture.readPages(0);
+  const other = openCacheFile(fixture.mapping);
+  const read = () => fixture.read(4 * PAGE_BYTES, PAGE_BYTES, { file: other });
+  expect(await fixture.logOf(read)).toEqual(["4-12 m12"]);
+});
+
+test("readahead that nobody waits for makes room for who waits for memory when it ends", async () => {
+  const fixture = new CachedFile({ sizeBytes: MIB, arenaBytes: 64 * KIB });
+  fixture.script.isGated = true;
+  await forcePageCacheRa(fixture.file, 0, 15);
+  expect(fixture.cache.allocFolio(0)).not.toBeNull(); // The frame that readahead has left.
+  expect(fixture.cache.allocFolio(0)).toBeNull();
+  const reading = fixture.readPages(100);
+  await fixture.clock.turn();
+  fixture.script.isGated = false;
+  fixture.script.release();
+  expect(await reading).toBe(PAGE_BYTES);
+  expect(fixture.clock.nowMs()).toBe(0);
 });

@@ -2,9 +2,11 @@ import { expect, test } from "vitest";
 import { CachedFile } from "../../test/support/cached-file.ts";
 import { EBADF, EINVAL } from "../lib/errno.ts";
 import { MIB, PAGE_BYTES } from "../lib/units.ts";
+import { MARK_DIRTY, MARK_TOWRITE, MARK_WRITEBACK } from "../lib/xarray.ts";
 import { attachBlockState } from "./block-state.ts";
 import { fadvise, POSIX_FADV_DONTNEED, POSIX_FADV_NOREUSE } from "./fadvise.ts";
 import { PG_DIRTY } from "./folio.ts";
+import type { ReadaheadControl } from "./readahead.ts";
 import { evict } from "./reclaim.ts";
 import { invalidateMappingPages, truncateInodePagesFinal } from "./truncate.ts";
 
@@ -105,4 +107,37 @@ test("advice that is unknown or about a negative range is EINVAL; NOREUSE does n
   expect(fadvise(file, 0, -1, POSIX_FADV_DONTNEED)).toBe(-EINVAL);
   expect(fadvise(file, -1, 1, POSIX_FADV_DONTNEED)).toBe(-EINVAL);
   expect(fadvise(file, 0, 0, POSIX_FADV_NOREUSE)).toBe(0);
+});
+
+test("closing waits for a readahead call that goes on after its folios were read", async () => {
+  const fixture = new CachedFile({ sizeBytes: MIB });
+  await fixture.readPages(0);
+  let goOn = () => {};
+  Object.assign(fixture.script, {
+    readahead(rac: ReadaheadControl) {
+      for (let folio = rac.next(); folio !== null; folio = rac.next()) folio.endRead(true);
+      return new Promise<void>((resolve) => {
+        goOn = resolve;
+      });
+    },
+  });
+  await fixture.readPages(1);
+  let isClosed = false;
+  const closing = Promise.resolve(fixture.cache.closeMapping(fixture.mapping)).then(() => {
+    isClosed = true;
+  });
+  await fixture.clock.turn();
+  expect(isClosed).toBe(false);
+  goOn();
+  await closing;
+});
+
+test("a folio that is evicted takes its marks with it, and its shadow has none", async () => {
+  const fixture = await filled(2);
+  const { pages } = fixture.mapping;
+  const marks = [MARK_DIRTY, MARK_WRITEBACK, MARK_TOWRITE] as const;
+  for (const mark of marks) pages.setMark(1, mark);
+  expect(evict(fixture.folio(1), fixture.cache.lru)).toBe(true);
+  expect(typeof pages.load(1)).toBe("number");
+  expect(marks.map((mark) => pages.marked(mark))).toEqual([false, false, false]);
 });
