@@ -16,6 +16,7 @@
  *
  * After fs/ext4/dir.c, namei.c and inline.c of Linux.
  */
+import { ByteSlab } from "../../lib/byte-slab.ts";
 import { le32 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
 import { MIB } from "../../lib/units.ts";
@@ -174,6 +175,9 @@ function readInline(
   return { entries, nextCookie: -1 };
 }
 
+/** Names are copied here from their blocks, many to a buffer. */
+const slab: ByteSlab = new ByteSlab();
+
 /** Appends the entries of `walk`, with their names as users see them. */
 function collect(
   ctx: ExtContext,
@@ -185,7 +189,7 @@ function collect(
   while (walk.next()) {
     walk.checkName();
     const isCiphertext = shape.isEncrypted && !walk.isDot;
-    const name = isCiphertext ? noKeyNameAt(ctx, shape, version, walk) : walk.name.slice();
+    const name = isCiphertext ? noKeyNameAt(ctx, shape, version, walk) : slab.copy(walk.name);
     entries.push({ name, ino: walk.ino, type: walk.type });
   }
 }

@@ -14,6 +14,7 @@
  */
 
 import type { AddressSpace } from "../../cache/address-space.ts";
+import { ByteSlab } from "../../lib/byte-slab.ts";
 import { isZero, joinHiLo, le16, le32 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
 import { AsyncRwLock } from "../../lib/locks.ts";
@@ -229,6 +230,9 @@ export class ExtInode implements VfsInode {
   }
 }
 
+/** Inodes are copied here from their blocks, many to a buffer. */
+const slab: ByteSlab = new ByteSlab();
+
 /** A device number as `stat` splits it. */
 export interface DeviceNumber {
   readonly major: number;
@@ -289,7 +293,7 @@ export function readInode(ino: number, stored: Uint8Array, sb: Superblock): ExtI
     throw new FsError("ESTALE", { detail: `inode ${ino} is not in use` });
   }
   checkInode(ino, stored, sb);
-  const inode = new ExtInode(ino, stored.slice(), sb);
+  const inode = new ExtInode(ino, slab.copy(stored), sb);
   if (inode.isCasefolded && !sb.hasIncompat(INCOMPAT_CASEFOLD)) {
     throw damaged(ino, "i_flags has casefold, which the superblock does not");
   }
