@@ -12,7 +12,7 @@
  * After `struct address_space` and `__filemap_add_folio` in `mm/filemap.c` of Linux.
  */
 import { assert } from "../lib/assert.ts";
-import { EBADF, EEXIST, EFBIG, type Errno } from "../lib/errno.ts";
+import { EBADF, EEXIST, EFBIG, type Errno, type FsError } from "../lib/errno.ts";
 import { Errseq } from "../lib/errseq.ts";
 import { AsyncRwLock, WaitQueue } from "../lib/locks.ts";
 import type { MaybeAsync } from "../lib/maybe.ts";
@@ -85,6 +85,8 @@ export class AddressSpace {
   readonly maxOrder: number;
   readonly ioPages: number;
   readonly raPages: number;
+  /** What the last read that failed has failed with; the errno of a read alone says less. */
+  readFailure: FsError | undefined = undefined;
   /** Owned by the mapping layer. */
   private: unknown = null;
   #readaheads = 0;

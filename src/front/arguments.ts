@@ -21,8 +21,8 @@ function coded<E extends Error>(error: E, code: string): E & CodedError {
   if (error.stack !== undefined) error.stack = error.stack.replace(error.name, shown);
   const writable = { configurable: true, writable: true };
   Object.defineProperty(error, "code", { value: code, enumerable: true, ...writable });
-  const toString = (): string => `${shown}: ${error.message}`;
-  Object.defineProperty(error, "toString", { value: toString, enumerable: false, ...writable });
+  const text = (): string => `${shown}: ${error.message}`;
+  Object.defineProperty(error, "toString", { value: text, enumerable: false, ...writable });
   return error as E & CodedError;
 }
 
@@ -52,6 +52,16 @@ export function outOfRange(name: string, range: string, value: unknown): RangeEr
 /** An error of class `Error` with one of Node's codes. */
 export function codedError(code: string, message: string): Error {
   return coded(new Error(message), code);
+}
+
+/** An error with a code that shows nowhere else, as Node makes some by hand. */
+export function plainError(code: string, message: string): Error {
+  return Object.assign(new Error(message), { code });
+}
+
+/** A `TypeError` with one of Node's codes. */
+export function codedTypeError(code: string, message: string): TypeError {
+  return coded(new TypeError(message), code);
 }
 
 /** A `RangeError` with one of Node's codes. */
@@ -98,6 +108,7 @@ export function platformModule<T>(id: string): T | undefined {
 }
 
 const encoder = new TextEncoder();
+const UINT32_MAX = 2 ** 32 - 1;
 const PLATFORM = globalThis.process?.platform ?? "linux";
 
 /**
@@ -140,16 +151,44 @@ function pathOfUrl(url: URL): string {
   return decodeURIComponent(url.pathname);
 }
 
-/**
- * Throws `ERR_INVALID_ARG_TYPE` or `ERR_OUT_OF_RANGE` unless `value` is an integer from `min` on.
- */
-export function checkInteger(value: unknown, name: string, min = 0): number {
+/** Throws `ERR_INVALID_ARG_TYPE` or `ERR_OUT_OF_RANGE` unless `value` is an integer in the range. */
+export function checkInteger(
+  value: unknown,
+  name: string,
+  min = 0,
+  max: number = Number.MAX_SAFE_INTEGER,
+): number {
   if (typeof value !== "number") throw invalidArgType(name, "of type number", value);
   if (!Number.isInteger(value)) throw outOfRange(name, "an integer", value);
-  if (value < min || value > Number.MAX_SAFE_INTEGER) {
-    throw outOfRange(name, `>= ${min} && <= ${Number.MAX_SAFE_INTEGER}`, value);
-  }
+  if (value < min || value > max) throw outOfRange(name, `>= ${min} && <= ${max}`, value);
   return value;
+}
+
+/** Permission bits, as a number or in octal digits; `otherwise` if there are none. */
+export function checkMode(mode: unknown, name: string, otherwise?: number): number {
+  const given = mode ?? otherwise;
+  if (typeof given !== "string") return checkInteger(given, name, 0, UINT32_MAX);
+  if (/^[0-7]+$/.test(given)) return checkInteger(Number.parseInt(given, 8), name, 0, UINT32_MAX);
+  throw invalidArgValue(name, mode, "must be a 32-bit unsigned integer or an octal string");
+}
+
+/** The id of a user or group; -1 leaves it as it is. */
+export function checkOwnerId(id: unknown, name: string): number {
+  return checkInteger(id, name, -1, UINT32_MAX);
+}
+
+/** A time as `utimes` takes it: seconds, or a `Date`. */
+export function checkTime(time: unknown, name: string): void {
+  const isNumeric = typeof time === "string" && Number.isFinite(Number.parseFloat(time));
+  if (isNumeric || Number.isFinite(time) || time instanceof Date) return;
+  throw invalidArgType(name, "an instance of Date or of type number or string", time);
+}
+
+/** Throws `ERR_INVALID_ARG_TYPE` for what is no signal. */
+export function checkSignal(signal: unknown, name = "options.signal"): void {
+  if (signal === undefined) return;
+  if (typeof signal === "object" && signal !== null && "aborted" in signal) return;
+  throw invalidArgType(name, "an instance of AbortSignal", signal);
 }
 
 /** A file position: null and -1 mean "where the last read ended" (`undefined`). */

@@ -7,7 +7,8 @@
  */
 import type { DirectoryEntry, FileSystem, FileType, VfsInode } from "../fs/vfs.ts";
 import { FsError } from "../lib/errno.ts";
-import { isPromise } from "../lib/maybe.ts";
+import { isPromise, type MaybeAsync } from "../lib/maybe.ts";
+import { type PathLike, pathBytes, pathText } from "./arguments.ts";
 import { Dir, Dirent } from "./dirent.ts";
 import { decode, type Encoding } from "./text.ts";
 
@@ -15,6 +16,7 @@ import { decode, type Encoding } from "./text.ts";
 export interface ReaddirOptions {
   encoding?: Encoding;
   readonly withFileTypes?: boolean | undefined;
+  /** Those of the directories below too, each with its path from here. */
   readonly recursive?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -28,11 +30,13 @@ export type ReaddirResult<O> = O extends { withFileTypes: true }
 
 /** Directories below one another that a walk enters: deeper than any path can name. */
 const DEPTH_MAX = 2048;
+const SLASH = 0x2f;
+const NO_PREFIX = new Uint8Array(0);
 
 interface Level {
   readonly inode: VfsInode;
-  /** Path below the directory asked for, "" for itself. */
-  readonly prefix: string;
+  /** Path below the directory asked for, empty for itself. */
+  readonly prefix: Uint8Array;
   readonly depth: number;
 }
 
@@ -68,7 +72,8 @@ export class TreeGuard {
   }
 }
 
-function isDots(name: Uint8Array): boolean {
+/** True for "." and "..". */
+export function isDots(name: Uint8Array): boolean {
   return name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e));
 }
 
@@ -91,104 +96,111 @@ export async function* entriesOf(
 export async function readDirectory(
   fs: FileSystem,
   directory: VfsInode,
-  path: string,
+  path: PathLike,
   options: ReaddirOptions,
-): Promise<(string | Uint8Array | Dirent)[]> {
-  const out: (string | Uint8Array | Dirent)[] = [];
-  const todo: Level[] = [{ inode: directory, prefix: "", depth: 0 }];
-  const guard = new TreeGuard(fs);
-  guard.enter(directory);
-  for (const level of todo) {
-    for await (const entries of entriesOf(fs, level.inode, options.signal)) {
-      for (const entry of entries) {
-        const type = await typeOf(fs, entry, options);
-        out.push(listed(entry, type, level, path, options));
-        if (options.recursive !== true || type !== "directory") continue;
-        todo.push(await below(fs, guard, level, entry, options.signal));
-      }
-    }
-  }
+): Promise<Listed[]> {
+  const out: Listed[] = [];
+  const walk = listings(fs, directory, path, options, options.withFileTypes ? "entries" : "names");
+  for await (const stretch of walk) for (const item of stretch) out.push(item);
   return out;
 }
 
-function listed(
-  entry: DirectoryEntry,
-  type: FileType,
-  level: Level,
-  path: string,
+/** What a listing consists of. */
+export type Listed = string | Uint8Array | Dirent<string | Uint8Array>;
+
+/** Stretches of a listing, those of a directory's own entries before those below it. */
+async function* listings(
+  fs: FileSystem,
+  directory: VfsInode,
+  path: PathLike,
   options: ReaddirOptions,
-): string | Uint8Array | Dirent {
-  const name = decode(entry.name, options.encoding, "text");
-  if (options.withFileTypes === true) {
-    const parent = level.prefix === "" ? path : joined(path, level.prefix);
-    return new Dirent(name as string, parent, type);
+  as: "names" | "entries",
+): AsyncGenerator<Listed[], void, undefined> {
+  const todo: Level[] = [{ inode: directory, prefix: NO_PREFIX, depth: 0 }];
+  const guard = new TreeGuard(fs);
+  const needsType = as === "entries" || Boolean(options.recursive);
+  for (let level = todo.shift(); level !== undefined; level = todo.shift()) {
+    guard.enter(level.inode);
+    const parent = as === "entries" ? parentOf(path, level.prefix) : path;
+    for await (const entries of entriesOf(fs, level.inode, options.signal)) {
+      const stretch: Listed[] = [];
+      for (const entry of entries) {
+        const type = needsType ? await typeOf(fs, entry, options.signal) : entry.type;
+        stretch.push(
+          as === "entries"
+            ? new Dirent(decode(entry.name, options.encoding, "text"), parent, type)
+            : decode(joined(level.prefix, entry.name), options.encoding, "text"),
+        );
+        if (!options.recursive || type !== "directory") continue;
+        todo.push(await below(fs, level, entry, options.signal));
+      }
+      yield stretch;
+    }
   }
-  if (level.prefix === "" || typeof name !== "string") return name;
-  return `${level.prefix}/${name}`;
 }
 
 async function typeOf(
   fs: FileSystem,
   entry: DirectoryEntry,
-  options: ReaddirOptions,
+  signal: AbortSignal | undefined,
 ): Promise<FileType> {
-  const isNeeded = options.withFileTypes === true || options.recursive === true;
-  if (entry.type !== "unknown" || !isNeeded) return entry.type;
-  return (await fs.inode(entry.ino, options.signal)).type;
+  return entry.type === "unknown" ? (await fs.inode(entry.ino, signal)).type : entry.type;
 }
 
-/** The level for a directory found in `level`. Throws `EUCLEAN` if `guard` refuses it. */
+/** The level for a directory found in `level`. */
 async function below(
   fs: FileSystem,
-  guard: TreeGuard,
   level: Level,
   entry: DirectoryEntry,
   signal: AbortSignal | undefined,
 ): Promise<Level> {
   if (level.depth >= DEPTH_MAX) throw new FsError("ENAMETOOLONG");
-  const name = decode(entry.name, "utf8", "text") as string;
-  const prefix = level.prefix === "" ? name : `${level.prefix}/${name}`;
   const inode = await fs.inode(entry.ino, signal);
-  guard.enter(inode);
+  const prefix = joined(level.prefix, entry.name);
   return { inode, prefix, depth: level.depth + 1 };
 }
 
-function joined(path: string, name: string): string {
-  return path.endsWith("/") ? path + name : `${path}/${name}`;
+function joined(prefix: Uint8Array, name: Uint8Array): Uint8Array {
+  if (prefix.length === 0) return name;
+  const path = new Uint8Array(prefix.length + 1 + name.length);
+  path.set(prefix);
+  path[prefix.length] = SLASH;
+  path.set(name, prefix.length + 1);
+  return path;
 }
+
+/** The directory that an entry names as its own: as it was given, or joined as `path.join` does. */
+function parentOf(path: PathLike, prefix: Uint8Array): PathLike {
+  if (prefix.length === 0) return path;
+  const parts: string[] = [];
+  const text = pathText(pathBytes(path));
+  for (const part of text.split("/")) {
+    if (part === "" || part === ".") continue;
+    if (part === ".." && parts.length > 0 && parts.at(-1) !== "..") parts.pop();
+    else parts.push(part);
+  }
+  parts.push(decode(prefix, "utf8", "text") as string);
+  return `${text.startsWith("/") ? "/" : ""}${parts.join("/")}`;
+}
+
+/** Runs a step of reading on behalf of the volume. */
+export type DirGuard = (step: () => Promise<Dirent[]>) => MaybeAsync<Dirent[]>;
 
 /** An open directory over `directory`, flat or recursive. */
 export function openDirectory(
   fs: FileSystem,
   directory: VfsInode,
-  path: string,
+  path: PathLike,
   options: ReaddirOptions,
+  guard: DirGuard,
 ): Dir {
-  const todo: Level[] = [{ inode: directory, prefix: "", depth: 0 }];
-  const guard = new TreeGuard(fs);
-  let next = 0;
-  let level = todo[next++];
-  let stretch = level && entriesOf(fs, level.inode, options.signal);
-  const source = async (): Promise<Dirent[]> => {
-    while (level !== undefined && stretch !== undefined) {
-      const read = await stretch.next();
-      if (read.done === true) {
-        level = todo[next++];
-        stretch = level && entriesOf(fs, level.inode, options.signal);
-        continue;
-      }
-      const here: Dirent[] = [];
-      for (const entry of read.value) {
-        const type = await typeOf(fs, entry, { ...options, withFileTypes: true });
-        const entryOptions = { ...options, withFileTypes: true };
-        here.push(listed(entry, type, level, path, entryOptions) as Dirent);
-        if (options.recursive === true && type === "directory") {
-          todo.push(await below(fs, guard, level, entry, options.signal));
-        }
-      }
-      if (here.length > 0) return here;
+  const walk = listings(fs, directory, path, options, "entries");
+  const step = async (): Promise<Dirent[]> => {
+    for (;;) {
+      const next = await walk.next();
+      if (next.done === true) return [];
+      if (next.value.length > 0) return next.value as Dirent[];
     }
-    return [];
   };
-  return new Dir(path, source);
+  return new Dir(pathText(path), async () => guard(step));
 }

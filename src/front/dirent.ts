@@ -6,18 +6,18 @@
  */
 import type { FileType } from "../fs/vfs.ts";
 import { FsError } from "../lib/errno.ts";
-import { codedError } from "./arguments.ts";
+import { codedError, type PathLike } from "./arguments.ts";
 
 /** `fs.Dirent`: a name and what it is. */
 export class Dirent<Name extends string | Uint8Array = string> {
   readonly name: Name;
   /** The directory that was read, as the caller named it. */
-  readonly parentPath: string;
+  readonly parentPath: PathLike;
   /** As `parentPath`, the older name of it. */
-  readonly path: string;
+  readonly path: PathLike;
   readonly #type: FileType;
 
-  constructor(name: Name, parentPath: string, type: FileType) {
+  constructor(name: Name, parentPath: PathLike, type: FileType) {
     this.name = name;
     this.parentPath = parentPath;
     this.path = parentPath;
@@ -63,8 +63,12 @@ export class Dir {
   }
 
   /** The next entry, or null at the end. Throws `ERR_DIR_CLOSED` once closed. */
-  async read(): Promise<Dirent | null> {
+  read(): Promise<Dirent | null> {
     this.#checkOpen();
+    return this.#next();
+  }
+
+  async #next(): Promise<Dirent | null> {
     while (this.#at >= this.#waiting.length) {
       this.#waiting = await this.#source();
       this.#at = 0;
@@ -74,9 +78,11 @@ export class Dir {
   }
 
   /** Closes it. Throws `ERR_DIR_CLOSED` the second time, as Node does. */
-  async close(): Promise<void> {
+  close(): Promise<void> {
     this.#checkOpen();
     this.#isClosed = true;
+    this.#waiting = [];
+    return Promise.resolve();
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Dirent, void, undefined> {

@@ -10,21 +10,26 @@ import type { CacheFile } from "../cache/cache-file.ts";
 import { filemapRead, IOCB_NOIO, type Kiocb } from "../cache/filemap.ts";
 import type { VfsInode } from "../fs/vfs.ts";
 import { FsError } from "../lib/errno.ts";
+import { AsyncMutex, WaitQueue } from "../lib/locks.ts";
 import { isPromise, type MaybeAsync } from "../lib/maybe.ts";
 import {
   checkInteger,
-  checkPosition,
+  checkMode,
+  checkOwnerId,
+  checkTime,
   codedError,
   codedRangeError,
-  invalidArgType,
-  invalidArgValue,
-  outOfRange,
+  plainError,
 } from "./arguments.ts";
+import { readErrorOf } from "./read-error.ts";
+import { type ReadOptions, readRequest, readvPosition, viewOf } from "./read-request.ts";
 import {
   createReadStream,
+  createWriteStream,
   type ReadStreamOptions,
   readableWebStream,
   readLines,
+  type WriteStreamOptions,
 } from "./read-stream.ts";
 import { BigIntStats, Stats } from "./stats.ts";
 import { decode, type Encoding, newBytes, optionsOf } from "./text.ts";
@@ -34,14 +39,6 @@ import { decode, type Encoding, newBytes, optionsOf } from "./text.ts";
  * form.
  */
 export const EAGAIN: -11 = -11;
-
-/** Where to put what is read; the options form of `FileHandle.read`. */
-export interface ReadOptions {
-  readonly offset?: number | null | undefined;
-  readonly length?: number | null | undefined;
-  readonly position?: number | bigint | null | undefined;
-  readonly signal?: AbortSignal | undefined;
-}
 
 export interface ReadResult<B extends ArrayBufferView = ArrayBufferView> {
   readonly bytesRead: number;
@@ -72,6 +69,13 @@ export class FileHandle {
   readonly #iocb: Kiocb | null;
   #fd: number;
   #positionBytes = 0;
+  /** Reads that wait: the handle is not gone before they are. */
+  #userCount = 0;
+  #closing: Promise<void> | undefined;
+  readonly #idleWaiters = new WaitQueue();
+  /** Held by the read that moves the position (`f_pos_lock`). */
+  readonly #positionLock = new AsyncMutex();
+  #isStreamed = false;
 
   constructor(owner: HandleOwner, inode: VfsInode, file: CacheFile | null) {
     this.#owner = owner;
@@ -105,8 +109,10 @@ export class FileHandle {
     this.#checkOpen("read");
     const request = readRequest(bufferOrOptions, offsetOrOptions, length, position);
     if (request.into.length === 0) return { bytesRead: 0, buffer: request.buffer as B };
-    const bytesRead = await this.#readAt(request.into, request.positionBytes, request.signal);
-    return { bytesRead, buffer: request.buffer as B };
+    const { signal } = request;
+    signal?.throwIfAborted();
+    const got = this.#readAt(request.into, request.positionBytes, signal);
+    return { bytesRead: isPromise(got) ? await got : got, buffer: request.buffer as B };
   }
 
   /**
@@ -114,22 +120,23 @@ export class FileHandle {
    * of the range would have to be fetched. Starts no request and makes no promise (`IOCB_NOIO`).
    */
   readSync(
-    buffer: Uint8Array,
-    offset = 0,
-    length: number = buffer.length - offset,
+    buffer: ArrayBufferView,
+    offset?: number | ReadOptions | null,
+    length?: number | null,
     position?: number | bigint | null,
   ): number {
     this.#checkOpen("read");
     const { into, positionBytes } = readRequest(buffer, offset, length, position);
     if (into.length === 0) return 0;
-    const iocb = this.#iocb;
-    if (iocb === null) throw new FsError("EISDIR", { syscall: "read" });
-    iocb.posBytes = positionBytes ?? this.#positionBytes;
-    const got = filemapRead(iocb, into);
-    if (isPromise(got)) throw new FsError("EIO", { syscall: "read", detail: "a NOIO read waited" });
-    if (got < 0 && got !== EAGAIN) throw FsError.of(got, { syscall: "read" });
-    if (got > 0 && positionBytes === undefined) this.#positionBytes += got;
-    return got;
+    if (positionBytes !== undefined) return this.#readNow(into, positionBytes);
+    if (!this.#positionLock.tryLock()) return EAGAIN;
+    try {
+      const got = this.#readNow(into, this.#positionBytes);
+      if (got > 0) this.#positionBytes += got;
+      return got;
+    } finally {
+      this.#positionLock.unlock();
+    }
   }
 
   /** Fills `buffers` one after the other. */
@@ -138,14 +145,10 @@ export class FileHandle {
     position?: number | bigint | null,
   ): Promise<{ bytesRead: number; buffers: readonly B[] }> {
     this.#checkOpen("readv");
-    const isList = (Array.isArray as (value: unknown) => boolean)(buffers);
-    if (!isList || !buffers.every((buffer) => ArrayBuffer.isView(buffer))) {
-      throw invalidArgType("buffers", "an instance of ArrayBufferView[]", buffers);
-    }
-    const given = typeof position === "number" || typeof position === "bigint" ? position : null;
-    let at = checkPosition(given);
+    let at = readvPosition(buffers, position);
     let bytesRead = 0;
     for (const buffer of buffers) {
+      if (buffer.byteLength === 0) continue;
       const got = await this.#readAt(viewOf(buffer), at, undefined);
       bytesRead += got;
       if (at !== undefined) at += got;
@@ -159,19 +162,31 @@ export class FileHandle {
     this.#checkOpen("readFile");
     const { encoding, signal } = optionsOf<ReadFileOptions>(options);
     signal?.throwIfAborted();
-    if (this.#file === null) throw new FsError("EISDIR", { syscall: "read" });
-    const expected = Math.max(this.#inode.size - this.#positionBytes, 0);
-    if (expected > READ_FILE_BYTES_MAX) {
-      const text = `File size (${expected}) is greater than 2 GiB`;
-      throw codedRangeError("ERR_FS_FILE_TOO_LARGE", text);
-    }
-    const bytes = newBytes(expected);
+    const bytes = this.#bytesForAll();
     let filled = 0;
-    while (filled < expected) {
+    while (filled < bytes.length) {
       const got = await this.#readAt(bytes.subarray(filled), undefined, signal);
       if (got === 0) break;
       filled += got;
+      signal?.throwIfAborted();
     }
+    return decode(bytes.subarray(0, filled), encoding, "bytes");
+  }
+
+  /** As `readFile`, or `EAGAIN` unless all of it is cached; the position stays then. */
+  readFileSync(options?: ReadFileOptions | Encoding): string | Uint8Array | typeof EAGAIN {
+    this.#checkOpen("readFile");
+    const { encoding } = optionsOf<ReadFileOptions>(options);
+    if (this.#positionLock.isLocked) return EAGAIN;
+    const bytes = this.#bytesForAll();
+    let filled = 0;
+    while (filled < bytes.length) {
+      const got = this.#readNow(bytes.subarray(filled), this.#positionBytes + filled);
+      if (got === EAGAIN) return EAGAIN;
+      if (got === 0) break;
+      filled += got;
+    }
+    this.#positionBytes += filled;
     return decode(bytes.subarray(0, filled), encoding, "bytes");
   }
 
@@ -185,9 +200,13 @@ export class FileHandle {
     return createReadStream(this, options);
   }
 
-  /** The file as a web `ReadableStream` of bytes. */
+  /** The file as a web `ReadableStream` of bytes, once in the life of the handle. */
   readableWebStream(): ReadableStream<Uint8Array> {
-    this.#checkOpen("readableWebStream");
+    const fault = this.#fd === -1 ? "closed" : this.#isStreamed ? "locked" : "";
+    if (fault !== "") {
+      throw codedError("ERR_INVALID_STATE", `Invalid state: The FileHandle is ${fault}`);
+    }
+    this.#isStreamed = true;
     return readableWebStream(this);
   }
 
@@ -222,32 +241,57 @@ export class FileHandle {
   async appendFile(..._args: unknown[]): Promise<never> {
     return this.#refuse("appendFile", "EBADF", "write");
   }
-  async truncate(_lengthBytes?: number): Promise<never> {
+  async truncate(lengthBytes?: number | null): Promise<never> {
+    if (lengthBytes !== undefined && lengthBytes !== null) {
+      checkInteger(lengthBytes, "len", Number.MIN_SAFE_INTEGER);
+    }
     return this.#refuse("truncate", "EINVAL", "ftruncate");
   }
-  async chmod(_mode: number): Promise<never> {
+  async chmod(mode: string | number): Promise<never> {
+    checkMode(mode, "mode");
     return this.#refuse("chmod", "EROFS", "fchmod");
   }
-  async chown(_uid: number, _gid: number): Promise<never> {
+  async chown(uid: number, gid: number): Promise<never> {
+    checkOwnerId(uid, "uid");
+    checkOwnerId(gid, "gid");
     return this.#refuse("chown", "EROFS", "fchown");
   }
-  async utimes(_atime: unknown, _mtime: unknown): Promise<never> {
+  async utimes(atime: unknown, mtime: unknown): Promise<never> {
+    checkTime(atime, "atime");
+    checkTime(mtime, "mtime");
     return this.#refuse("utimes", "EROFS", "futime");
   }
-  createWriteStream(): never {
-    this.#checkOpen("createWriteStream");
-    throw new FsError("EBADF", { syscall: "write" });
+  /** A stream that fails at the first write (Node only). */
+  createWriteStream(options?: WriteStreamOptions): ReturnType<typeof createWriteStream> {
+    return createWriteStream(this, options);
   }
 
-  /** Gives the handle back. A second call does nothing. */
-  async close(): Promise<void> {
-    if (this.#fd === -1) return;
-    this.#fd = -1;
-    this.#owner.closed(this);
+  /** Gives the handle back, once the reads under way are done. A second call waits for the first. */
+  close(): Promise<void> {
+    if (this.#fd === -1) return Promise.resolve();
+    this.#closing ??= this.#finish();
+    return this.#closing;
+  }
+
+  /** Gives the handle back now. `EAGAIN` while a read is under way: it stays open then. */
+  closeSync(): typeof EAGAIN | undefined {
+    if (this.#userCount > 0) return EAGAIN;
+    if (this.#fd !== -1) this.#giveBack();
+    return undefined;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  async #finish(): Promise<void> {
+    while (this.#userCount > 0) await this.#idleWaiters.wait();
+    this.#giveBack();
+  }
+
+  #giveBack(): void {
+    this.#fd = -1;
+    this.#owner.closed(this);
   }
 
   #refuse(call: string, code: "EBADF" | "EINVAL" | "EROFS", syscall: string): never {
@@ -257,82 +301,93 @@ export class FileHandle {
 
   #checkOpen(syscall: string): void {
     if (this.#fd !== -1) return;
-    throw Object.assign(codedError("EBADF", "file closed"), { syscall });
+    throw Object.assign(plainError("EBADF", "file closed"), { syscall });
   }
 
+  /** Memory for all from the position on. */
+  #bytesForAll(): Uint8Array {
+    if (this.#file === null) throw new FsError("EISDIR", { syscall: "read" });
+    const { size } = this.#inode;
+    if (size > READ_FILE_BYTES_MAX) {
+      const text = `File size (${size}) is greater than 2 GiB`;
+      throw codedRangeError("ERR_FS_FILE_TOO_LARGE", text);
+    }
+    return newBytes(Math.max(size - this.#positionBytes, 0));
+  }
+
+  #readNow(into: Uint8Array, posBytes: number): number {
+    const iocb = this.#iocb;
+    if (iocb === null) throw new FsError("EISDIR", { syscall: "read" });
+    iocb.posBytes = posBytes;
+    const got = filemapRead(iocb, into);
+    if (isPromise(got)) throw new FsError("EIO", { syscall: "read", detail: "a NOIO read waited" });
+    return got < 0 && got !== EAGAIN ? this.#fail(got, posBytes) : got;
+  }
+
+  /** Reads at `positionBytes`, or with the position of the handle, one such read after the other. */
   #readAt(
     into: Uint8Array,
     positionBytes: number | undefined,
     signal: AbortSignal | undefined,
   ): MaybeAsync<number> {
-    if (this.#file === null) throw new FsError("EISDIR", { syscall: "read" });
-    const from = positionBytes ?? this.#positionBytes;
-    const iocb: Kiocb = { file: this.#file, posBytes: from, flags: 0, signal };
-    const got = filemapRead(iocb, into);
-    const follows = positionBytes === undefined;
-    if (isPromise(got)) return got.then((count) => this.#readDone(count, from, follows, signal));
-    return this.#readDone(got, from, follows, signal);
+    if (positionBytes === undefined) return this.#readOn(into, signal);
+    const file = this.#file;
+    if (file === null) throw new FsError("EISDIR", { syscall: "read" });
+    const got = filemapRead({ file, posBytes: positionBytes, flags: 0, signal }, into);
+    if (isPromise(got)) return this.#inUse(got, positionBytes, signal);
+    return got < 0 ? this.#fail(got, positionBytes, signal) : got;
   }
 
-  #readDone(got: number, from: number, follows: boolean, signal?: AbortSignal): number {
-    if (got < 0) {
-      signal?.throwIfAborted();
-      const detail = `at byte ${from} of inode ${this.#inode.ino}`;
-      throw FsError.of(got, { syscall: "read", detail });
+  #readOn(into: Uint8Array, signal: AbortSignal | undefined): MaybeAsync<number> {
+    if (!this.#positionLock.tryLock()) return this.#readOnLater(into, signal);
+    let got: MaybeAsync<number> = 0;
+    try {
+      got = this.#readAt(into, this.#positionBytes, signal);
+      if (isPromise(got)) return this.#moveOn(got);
+      this.#positionBytes += got;
+      return got;
+    } finally {
+      if (!isPromise(got)) this.#positionLock.unlock();
     }
-    if (follows) this.#positionBytes = from + got;
-    return got;
   }
-}
 
-function viewOf(buffer: ArrayBufferView): Uint8Array {
-  if (buffer instanceof Uint8Array) return buffer;
-  return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
-}
-
-interface ReadRequest {
-  readonly buffer: ArrayBufferView;
-  readonly into: Uint8Array;
-  readonly positionBytes: number | undefined;
-  readonly signal: AbortSignal | undefined;
-}
-
-/** Sorts out the forms of `read` and checks them in Node's order. */
-function readRequest(
-  first: unknown,
-  second: number | ReadOptions | null | undefined,
-  third: number | null | undefined,
-  fourth: number | bigint | null | undefined,
-): ReadRequest {
-  let buffer = first;
-  let offset: number | ReadOptions | null | undefined = second;
-  let length = third;
-  let position = fourth;
-  let signal: AbortSignal | undefined;
-  if (!ArrayBuffer.isView(buffer)) {
-    if (first !== undefined && first !== null && typeof first !== "object") {
-      throw invalidArgType("options", "of type object", first);
+  async #moveOn(reading: Promise<number>): Promise<number> {
+    try {
+      const got = await reading;
+      this.#positionBytes += got;
+      return got;
+    } finally {
+      this.#positionLock.unlock();
     }
-    const options = (first ?? {}) as ReadOptions & { buffer?: unknown };
-    buffer = options.buffer === undefined ? newBytes(16384) : options.buffer;
-    ({ offset, length, position, signal } = options);
-  } else if (offset !== null && typeof offset === "object") {
-    ({ offset, length, position, signal } = offset as ReadOptions);
   }
-  if (!ArrayBuffer.isView(buffer)) {
-    throw invalidArgType("buffer", "an instance of Buffer, TypedArray, or DataView", buffer);
+
+  async #readOnLater(into: Uint8Array, signal: AbortSignal | undefined): Promise<number> {
+    this.#userCount++;
+    try {
+      await this.#positionLock.lock(signal);
+      return await this.#moveOn(Promise.resolve(this.#readAt(into, this.#positionBytes, signal)));
+    } finally {
+      this.#leave();
+    }
   }
-  const from = offset === null || offset === undefined ? 0 : checkInteger(offset, "offset");
-  const count = length ?? buffer.byteLength - from;
-  if (count === 0) return { buffer, into: new Uint8Array(0), positionBytes: undefined, signal };
-  if (buffer.byteLength === 0) {
-    throw invalidArgValue("buffer", buffer, "is empty and cannot be written");
+
+  async #inUse(reading: Promise<number>, from: number, signal?: AbortSignal): Promise<number> {
+    this.#userCount++;
+    try {
+      const got = await reading;
+      return got < 0 ? this.#fail(got, from, signal) : got;
+    } finally {
+      this.#leave();
+    }
   }
-  if (count < 0) throw outOfRange("length", ">= 0", count);
-  if (count > buffer.byteLength - from) {
-    throw outOfRange("length", `<= ${buffer.byteLength - from}`, count);
+
+  #leave(): void {
+    this.#userCount--;
+    if (this.#userCount === 0) this.#idleWaiters.wakeAll();
   }
-  const view = viewOf(buffer);
-  const into = from === 0 && count === view.length ? view : view.subarray(from, from + count);
-  return { buffer, into, positionBytes: checkPosition(position), signal };
+
+  #fail(errno: number, from: number, signal?: AbortSignal): never {
+    signal?.throwIfAborted();
+    throw readErrorOf(this.#file!, errno, from, `inode ${this.#inode.ino}`);
+  }
 }

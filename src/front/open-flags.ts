@@ -4,7 +4,7 @@
  * After `stringToFlags` of Node's `fs` in behaviour; the numbers are those of
  * `asm-generic/fcntl.h`.
  */
-import { invalidArgValue } from "./arguments.ts";
+import { checkInteger, invalidArgValue } from "./arguments.ts";
 
 export const O_RDONLY = 0;
 export const O_WRONLY = 1;
@@ -20,6 +20,7 @@ export const O_NOFOLLOW = 0o400000;
 export const O_SYNC = 0o4010000;
 
 const ACCESS_MASK = 3;
+const INT32_LIMIT = 2 ** 31;
 
 const LETTERS = new Map<string, number>([
   ["r", O_RDONLY],
@@ -52,7 +53,7 @@ const LETTERS = new Map<string, number>([
  */
 export function openFlags(flags: string | number | null | undefined): number {
   if (flags === undefined || flags === null) return O_RDONLY;
-  if (typeof flags === "number" && Number.isInteger(flags) && flags >= 0) return flags;
+  if (typeof flags === "number") return checkInteger(flags, "flags", -INT32_LIMIT, INT32_LIMIT - 1);
   const known = typeof flags === "string" ? LETTERS.get(flags) : undefined;
   if (known === undefined) throw invalidArgValue("flags", flags, "is invalid");
   return known;

@@ -5,19 +5,11 @@
  * stays `ENOENT`, an existing one `EEXIST`, and only what would really change the volume fails with
  * `EROFS`.
  */
-import type { WalkResult } from "../fs/namei.ts";
 import { FsError, hasErrnoCode } from "../lib/errno.ts";
-import type { MaybeAsync } from "../lib/maybe.ts";
 import { codedError, type PathLike, pathBytes, pathText } from "./arguments.ts";
+import { VolumeBase } from "./volume-base.ts";
 
-export abstract class ReadOnlyCalls {
-  /** Where `path` leads; errors name `syscall` and `path`. */
-  protected abstract walkFor(
-    path: PathLike,
-    syscall: string,
-    follows: boolean,
-  ): MaybeAsync<WalkResult>;
-
+export abstract class ReadOnlyCalls extends VolumeBase {
   async chmod(path: PathLike, _mode: string | number): Promise<never> {
     return this.#refuseExisting(path, "chmod", true);
   }
@@ -49,7 +41,7 @@ export abstract class ReadOnlyCalls {
   /** With `force` a missing path is no error. */
   async rm(path: PathLike, options?: { force?: boolean; recursive?: boolean }): Promise<void> {
     try {
-      await this.walkFor(path, "rm", false);
+      await this.at(path, "rm", false);
     } catch (error) {
       if (options?.force === true && hasErrnoCode(error) && error.code === "ENOENT") return;
       throw error;
@@ -100,7 +92,7 @@ export abstract class ReadOnlyCalls {
     while (end > 0 && bytes[end - 1] !== 0x2f) end--;
     const parent = end === 0 ? new Uint8Array([0x2f]) : bytes.subarray(0, end);
     try {
-      await this.walkFor(parent, syscall, true);
+      await this.at(parent, syscall, true);
     } catch (error) {
       if (!hasErrnoCode(error)) throw error;
       throw new FsError(error.code, { syscall, path: pathText(path), cause: error.cause });
@@ -109,7 +101,7 @@ export abstract class ReadOnlyCalls {
 
   async #exists(path: PathLike, syscall: string): Promise<boolean> {
     try {
-      await this.walkFor(path, syscall, false);
+      await this.at(path, syscall, false);
       return true;
     } catch (error) {
       if (hasErrnoCode(error) && error.code === "ENOENT") return false;
@@ -119,7 +111,7 @@ export abstract class ReadOnlyCalls {
 
   async #isDirectory(path: PathLike): Promise<boolean> {
     try {
-      return (await this.walkFor(path, "mkdir", true)).inode.type === "directory";
+      return (await this.at(path, "mkdir", true)).inode.type === "directory";
     } catch (error) {
       if (hasErrnoCode(error) && error.code === "ENOENT") return false;
       throw error;
@@ -127,14 +119,14 @@ export abstract class ReadOnlyCalls {
   }
 
   async #refuseExisting(path: PathLike, syscall: string, follows: boolean): Promise<never> {
-    await this.walkFor(path, syscall, follows);
+    await this.at(path, syscall, follows);
     throw new FsError("EROFS", { syscall, path: pathText(path) });
   }
 
   async #refuseNew(path: PathLike, syscall: string, isRecursive: boolean): Promise<never> {
     const where = { syscall, path: pathText(path) };
     try {
-      await this.walkFor(path, syscall, false);
+      await this.at(path, syscall, false);
     } catch (error) {
       if (!hasErrnoCode(error) || error.code !== "ENOENT") throw error;
       if (!isRecursive) await this.checkParent(path, syscall);
@@ -147,7 +139,7 @@ export abstract class ReadOnlyCalls {
     const where = { syscall: "open", path: pathText(path) };
     let isDirectory = false;
     try {
-      isDirectory = (await this.walkFor(path, "open", true)).inode.type === "directory";
+      isDirectory = (await this.at(path, "open", true)).inode.type === "directory";
     } catch (error) {
       if (!hasErrnoCode(error) || error.code !== "ENOENT") throw error;
       await this.checkParent(path, "open");
@@ -166,7 +158,7 @@ export abstract class ReadOnlyCalls {
     pathBytes(to);
     const where = { syscall, path: pathText(from), dest: pathText(to) };
     try {
-      if (mustExist) await this.walkFor(from, syscall, false);
+      if (mustExist) await this.at(from, syscall, false);
       await this.checkParent(to, syscall);
       if (mustBeNew && (await this.#exists(to, syscall))) throw new FsError("EEXIST");
     } catch (error) {

@@ -84,6 +84,35 @@ function checkEnd(end: number): number {
   return end === Infinity ? end : checkInteger(end, "end");
 }
 
+/** As Node's `filehandle.createWriteStream`. */
+export interface WriteStreamOptions {
+  readonly autoClose?: boolean;
+  readonly emitClose?: boolean;
+  readonly highWaterMark?: number | undefined;
+}
+
+/** A stream whose first write fails as that of any file opened for reading only. */
+export function createWriteStream(
+  handle: FileHandle,
+  options: WriteStreamOptions = {},
+): StreamModule.Writable {
+  const { Writable } = nodeModule<typeof StreamModule>("node:stream");
+  return new Writable({
+    autoDestroy: options.autoClose !== false,
+    emitClose: options.emitClose !== false,
+    ...(options.highWaterMark === undefined ? {} : { highWaterMark: options.highWaterMark }),
+    write(chunk, _encoding, done): void {
+      handle.write(chunk).catch(done);
+    },
+    destroy(error, done): void {
+      handle.close().then(
+        () => done(error),
+        (closeError: Error) => done(error ?? closeError),
+      );
+    },
+  });
+}
+
 /** The lines of the file; the handle is closed at the end. */
 export function readLines(
   handle: FileHandle,

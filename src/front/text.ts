@@ -5,7 +5,13 @@
  * Nothing here imports `node:`, so that the same front runs in a browser; Node's modules that only
  * some calls need (streams, readline) are asked for with `process.getBuiltinModule`.
  */
-import { invalidArgType, invalidArgValue, platformModule } from "./arguments.ts";
+import {
+  checkSignal,
+  codedTypeError,
+  invalidArgType,
+  invalidArgValue,
+  platformModule,
+} from "./arguments.ts";
 
 /** An encoding by name, "buffer" for bytes, null for the call's own default. */
 export type Encoding = string | null | undefined;
@@ -18,6 +24,11 @@ export function newBytes(lengthBytes: number): Uint8Array {
   return hasBuffer ? Buffer.allocUnsafe(lengthBytes) : new Uint8Array(lengthBytes);
 }
 
+/** As `newBytes`, all of them 0: for memory that callers see before it is filled. */
+export function zeroedBytes(lengthBytes: number): Uint8Array {
+  return hasBuffer ? Buffer.alloc(lengthBytes) : new Uint8Array(lengthBytes);
+}
+
 /** The same memory as a `Buffer` where there is such a thing. */
 export function asBytes(bytes: Uint8Array): Uint8Array {
   if (!hasBuffer || Buffer.isBuffer(bytes)) return bytes;
@@ -26,19 +37,27 @@ export function asBytes(bytes: Uint8Array): Uint8Array {
 
 /** Throws `ERR_INVALID_ARG_VALUE` for an encoding that the platform does not know. */
 export function checkEncoding(encoding: Encoding): void {
-  if (encoding === undefined || encoding === null || encoding === "buffer") return;
+  if (!encoding || encoding === "buffer") return;
   const isKnown = hasBuffer ? Buffer.isEncoding(encoding) : /^utf-?8$/i.test(encoding);
   if (!isKnown) throw invalidArgValue("encoding", encoding, "is invalid encoding");
 }
 
-/** `bytes` as text in `encoding`; as bytes for "buffer" and, where the call says so, for none. */
+/**
+ * `bytes` as text in `encoding`. Without one it is text or bytes, as the call says; "buffer" means
+ * bytes only where text is the rule, and elsewhere is no encoding (`ERR_UNKNOWN_ENCODING`).
+ */
 export function decode(
   bytes: Uint8Array,
   encoding: Encoding,
   noneIs: "text" | "bytes",
 ): string | Uint8Array {
   const isNone = encoding === undefined || encoding === null;
-  if (encoding === "buffer" || (isNone && noneIs === "bytes")) return asBytes(bytes);
+  if (isNone ? noneIs === "bytes" : encoding === "buffer" && noneIs === "text") {
+    return asBytes(bytes);
+  }
+  if (encoding === "buffer") {
+    throw codedTypeError("ERR_UNKNOWN_ENCODING", `Unknown encoding: ${encoding}`);
+  }
   if (isNone || /^utf-?8$/i.test(encoding)) {
     return hasBuffer ? (asBytes(bytes) as Buffer).toString("utf8") : decoder.decode(bytes);
   }
@@ -46,8 +65,10 @@ export function decode(
 }
 
 /** The options object of a call whose options may be an encoding alone. */
-export function optionsOf<T extends { encoding?: Encoding }>(options: T | Encoding): T {
-  if (options === undefined || options === null) return {} as T;
+export function optionsOf<T extends { encoding?: Encoding; signal?: AbortSignal | undefined }>(
+  options: T | Encoding,
+): T {
+  if (options === undefined || options === null || typeof options === "function") return {} as T;
   if (typeof options === "string") {
     checkEncoding(options);
     return { encoding: options } as T;
@@ -56,6 +77,7 @@ export function optionsOf<T extends { encoding?: Encoding }>(options: T | Encodi
     throw invalidArgType("options", "one of type string or object", options);
   }
   checkEncoding(options.encoding);
+  checkSignal(options.signal);
   return options;
 }
 

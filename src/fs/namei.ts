@@ -81,9 +81,14 @@ export class PathWalker {
    * @throws {FsError} `ENOENT`, `ENOTDIR`, `ELOOP`, `ENAMETOOLONG`, and what the file system
    *   throws; with neither `syscall` nor `path`, which the front knows
    */
-  walk(path: Uint8Array, followLast: boolean, signal?: AbortSignal): MaybeAsync<WalkResult> {
+  walk(
+    path: Uint8Array,
+    followLast: boolean,
+    signal?: AbortSignal,
+    pathBytesMax: number = PATH_BYTES_MAX,
+  ): MaybeAsync<WalkResult> {
     if (path.length === 0) throw new FsError("ENOENT");
-    if (path.length >= PATH_BYTES_MAX) throw new FsError("ENAMETOOLONG");
+    if (path.length >= pathBytesMax) throw new FsError("ENAMETOOLONG");
     const todo: Uint8Array[] = [];
     pushComponents(todo, path);
     const endsInSlash = path[path.length - 1] === SLASH;

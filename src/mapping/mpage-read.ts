@@ -40,12 +40,14 @@ import {
   createBlockMap,
   type GetBlock,
 } from "./get-block.ts";
+import { noteBioFailure } from "./read-failure.ts";
 import { FullFolioRead } from "./read-full-folio.ts";
 
 /** Every folio of the bio was read, or none was (`mpage_read_end_io`). */
 function mpageReadEndIo(bio: Bio): void {
   const folios = bio.private as Folio[];
   const { clock } = folios[0]!.mapping!.cache;
+  noteBioFailure(folios[0], bio);
   completionsOf(clock).add(() => {
     for (const folio of folios) folio.endRead(bio.status === 0);
   }, folios.length);

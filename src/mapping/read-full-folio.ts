@@ -22,6 +22,7 @@ import { isPromise, type MaybeAsync } from "../lib/maybe.ts";
 import { blockOfByte, blocksOfBytes, byteOfBlock } from "../lib/units.ts";
 import { type BufferHead, createEmptyBuffers } from "./buffer.ts";
 import { completionsOf } from "./completion.ts";
+import { noteBioFailure } from "./read-failure.ts";
 import {
   askBlock,
   type BlockMap,
@@ -49,6 +50,7 @@ export function blockReadFullFolio(folio: Folio, getBlock: GetBlock): MaybeAsync
 function endBufferRead(bio: Bio): void {
   const buffer = bio.private as BufferHead;
   const { clock } = buffer.folio.mapping!.cache;
+  noteBioFailure(buffer.folio, bio);
   completionsOf(clock).add(() => finishBuffer(buffer, bio), 1);
 }
 

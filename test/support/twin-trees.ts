@@ -154,7 +154,17 @@ function plain(value: unknown): unknown {
 
 function statsFacts(stats: nodeFs.Stats): unknown {
   const facts: Record<string, unknown> = { types: typesOf(stats) };
-  for (const key of ["mode", "nlink", "uid", "gid", "rdev", "size", "mtime", "mtimeMs", "mtimeNs"] as const) {
+  for (const key of [
+    "mode",
+    "nlink",
+    "uid",
+    "gid",
+    "rdev",
+    "size",
+    "mtime",
+    "mtimeMs",
+    "mtimeNs",
+  ] as const) {
     facts[key] = plain((stats as unknown as Record<string, unknown>)[key]);
   }
   if (stats.isDirectory()) delete facts["size"]; // Another file system has other directories.
@@ -177,10 +187,7 @@ export interface Twins {
   /** The directory that Node sees: the working directory. */
   readonly root: string;
   /** Expects that `call` does the same on both; `tidy` may take out what must differ. */
-  compare(
-    call: (fs: FsApi) => unknown,
-    tidy?: (value: unknown) => unknown,
-  ): Promise<Outcome>;
+  compare(call: (fs: FsApi) => unknown, tidy?: (value: unknown) => unknown): Promise<Outcome>;
   close(): Promise<void>;
 }
 

@@ -27,6 +27,7 @@ import type { ExtCore } from "./core.ts";
 import { extGetBlock } from "./get-block.ts";
 import type { ExtInode } from "./inode.ts";
 import { extIomapOps } from "./iomap-ops.ts";
+import { noteFailure } from "./read-failure.ts";
 import { inlineDataOf } from "./xattr.ts";
 
 function blockMapOperations(core: ExtCore): AddressSpaceOperations {
@@ -68,7 +69,7 @@ function inlineOperations(core: ExtCore, ops: IomapOps<ExtInode>): AddressSpaceO
     ...iomapOperations(ops),
     readFolio: (_file, folio) => {
       const inode = folio.mapping!.host as ExtInode;
-      const data = core.metadata.run(() => inlineDataOf(core, inode));
+      const data = noteFailure(inode, () => core.metadata.run(() => inlineDataOf(core, inode)));
       return isPromise(data)
         ? data.then((bytes) => read(folio, inode, bytes))
         : read(folio, inode, data);

@@ -7,6 +7,7 @@ import type { BlockMap, GetBlock } from "../../mapping/get-block.ts";
 import type { MappedRun } from "./context.ts";
 import type { ExtCore } from "./core.ts";
 import type { ExtInode } from "./inode.ts";
+import { noteFailure } from "./read-failure.ts";
 
 /** The mapper of block-mapped inodes of `core`. It waits only for pointer blocks that are not cached. */
 export function extGetBlock(core: ExtCore): GetBlock {
@@ -21,7 +22,10 @@ export function extGetBlock(core: ExtCore): GetBlock {
   };
   return (inode, fileBlock, map) => {
     const maxCount = Math.max(1, Math.floor(map.sizeBytes / core.sb.blockBytes));
-    const run = core.metadata.run(() => core.mapBlocks(inode as ExtInode, fileBlock, maxCount));
+    const file = inode as ExtInode;
+    const run = noteFailure(file, () =>
+      core.metadata.run(() => core.mapBlocks(file, fileBlock, maxCount)),
+    );
     return isPromise(run) ? run.then((mapped) => fill(map, mapped)) : fill(map, run);
   };
 }

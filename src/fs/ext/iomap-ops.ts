@@ -13,7 +13,7 @@
  */
 import { FsError } from "../../lib/errno.ts";
 import { isPromise, type MaybeAsync } from "../../lib/maybe.ts";
-import { blockOfByte, blocksOfBytes } from "../../lib/units.ts";
+import { blockOfByte, blocksOfBytes, roundDown } from "../../lib/units.ts";
 import {
   IOMAP_F_MERGED,
   IOMAP_HOLE,
@@ -27,6 +27,7 @@ import {
 import type { MappedRun } from "./context.ts";
 import type { ExtCore } from "./core.ts";
 import type { ExtInode } from "./inode.ts";
+import { noteFailure } from "./read-failure.ts";
 import { inlineDataOf } from "./xattr.ts";
 
 /** Longest mapping, in blocks: what one extent of the largest kind holds, many times over. */
@@ -77,9 +78,10 @@ function setInline(
   if ((flags & IOMAP_REPORT) !== 0 && posBytes >= inode.size) {
     throw new FsError("ENOENT", { detail: "behind the inline data of the file" });
   }
+  // The hole begins at a block, though the data reaches into that.
   iomap.type = IOMAP_HOLE;
-  iomap.offsetBytes = posBytes;
-  iomap.lengthBytes = lengthBytes;
+  iomap.offsetBytes = roundDown(posBytes, inode.blockBytes);
+  iomap.lengthBytes = posBytes + lengthBytes - iomap.offsetBytes;
 }
 
 /**
@@ -96,7 +98,7 @@ export function extIomapOps(core: ExtCore): IomapOps<ExtInode> {
     flags: number,
     iomap: Iomap,
   ): MaybeAsync<void> => {
-    const data = core.metadata.run(() => inlineDataOf(core, inode));
+    const data = noteFailure(inode, () => core.metadata.run(() => inlineDataOf(core, inode)));
     return isPromise(data)
       ? data.then((bytes) => setInline(inode, bytes, posBytes, lengthBytes, flags, iomap))
       : setInline(inode, data, posBytes, lengthBytes, flags, iomap);
@@ -109,7 +111,9 @@ export function extIomapOps(core: ExtCore): IomapOps<ExtInode> {
       const wanted = blocksOfBytes(posBytes + lengthBytes, blockBytes) - fileBlock;
       const isReport = (flags & IOMAP_REPORT) !== 0;
       const maxCount = isReport ? Math.min(wanted, RUN_BLOCKS_MAX) : RUN_BLOCKS_MAX;
-      const run = core.metadata.run(() => core.mapBlocks(inode, fileBlock, maxCount));
+      const run = noteFailure(inode, () =>
+        core.metadata.run(() => core.mapBlocks(inode, fileBlock, maxCount)),
+      );
       if (isPromise(run)) {
         return run.then((mapped) => setRun(core, inode, fileBlock, mapped, iomap));
       }

@@ -21,6 +21,7 @@ import type { Folio } from "../../cache/folio.ts";
 import { FsError } from "../../lib/errno.ts";
 import { roundUp } from "../../lib/units.ts";
 import { completionsOf } from "../completion.ts";
+import { noteBioFailure } from "../read-failure.ts";
 import { iomapFinishFolioRead } from "./finish-read.ts";
 import { IOMAP_F_BOUNDARY, IOMAP_NULL_ADDR, iomapAddrOf } from "./iomap.ts";
 import { type IomapIter, iomapIterSrcmap } from "./iter.ts";
@@ -128,6 +129,7 @@ class FolioBio {
 
   #finishFolios(): void {
     const { status } = this.#bio;
+    noteBioFailure(this.#ranges[0]!.folio, this.#bio);
     for (const { folio, offsetBytes, lengthBytes } of this.#ranges) {
       iomapFinishFolioRead(folio, offsetBytes, lengthBytes, status);
     }
