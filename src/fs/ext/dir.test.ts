@@ -20,6 +20,7 @@ import type { ExtInode } from "./inode.ts";
 import {
   CASEFOLD_FL,
   ENCRYPT_FL,
+  EXTENTS_FL,
   INDEX_FL,
   INLINE_DATA_FL,
   S_IFDIR,
@@ -165,6 +166,28 @@ describe("a linear directory", () => {
     await expect(list(other.test, other.dir)).rejects.toThrow(/EBADMSG.*block 501/);
     await expect(lookup(other.test, other.dir, "b")).rejects.toThrow("EBADMSG");
   });
+});
+
+it("a linear directory larger than memory is searched once through", async () => {
+  const sb = superblockWith();
+  const test = makeTestCore(sb);
+  const [first, count] = [5000, 6000];
+  const dir = inodeWith(sb, {
+    mode: S_IFDIR | 0o755,
+    size: count * sb.blockBytes,
+    flags: EXTENTS_FL,
+    iBlock: [0xf30a | (1 << 16), 4, 0, 0, count, first],
+  });
+  const seed = sb.hasMetadataCsum ? dir.checksumSeed : undefined;
+  for (let at = 0; at < count; at++) {
+    const records: Record[] = [[20, `name ${at}`]];
+    putDirBlock(test.block(first + at), at === 0 ? [...DOTS, ...records] : records, seed);
+  }
+  expect(count * sb.blockBytes).toBeGreaterThan(test.cache.arena.frameCount * 4096);
+  const search = { fileBlock: 0 };
+  const find = (): number => dirLookup(test.core, dir, ascii("name 5999"), search);
+  expect(await test.core.metadata.run(find)).toBe(20);
+  expect(test.store.reads).toBeLessThan(20);
 });
 
 describe("an indexed directory", () => {

@@ -56,6 +56,15 @@ function isDotDot(name: Uint8Array): boolean {
 }
 
 /**
+ * How far a search without an index has come: one object for all attempts of one lookup, so that
+ * each block is looked at once, and need not stay cached until the last one has been found.
+ */
+export interface LinearSearch {
+  /** Blocks before this one do not hold the name. 0 at the start. */
+  fileBlock: number;
+}
+
+/**
  * Number of the inode that `name` leads to in `dir`, 0 if there is no such name (`ext4_lookup`).
  *
  * Directories that ignore case find any spelling; encrypted ones know the names that `dirRead`
@@ -66,7 +75,12 @@ function isDotDot(name: Uint8Array): boolean {
  *   to the name; `EINVAL`, `EOPNOTSUPP` as `wantedName`
  * @throws {BlockMiss} for a block that is not cached: let it pass
  */
-export function dirLookup(ctx: ExtContext, dir: ExtInode, name: Uint8Array): number {
+export function dirLookup(
+  ctx: ExtContext,
+  dir: ExtInode,
+  name: Uint8Array,
+  search: LinearSearch = { fileBlock: 0 },
+): number {
   if (dir.type !== "directory") throw new FsError("ENOTDIR");
   if (isDot(name)) return dir.ino;
   if (isDotDot(name)) return lookupParent(ctx, dir);
@@ -79,7 +93,7 @@ export function dirLookup(ctx: ExtContext, dir: ExtInode, name: Uint8Array): num
     const ino = htreeLookup(ctx, dir, shape, blockCount, wanted);
     if (ino !== INDEX_UNUSABLE) return checkFound(ctx, dir, ino);
   }
-  return checkFound(ctx, dir, lookupLinear(ctx, dir, shape, blockCount, wanted));
+  return checkFound(ctx, dir, lookupLinear(ctx, dir, shape, blockCount, wanted, search));
 }
 
 /** Throws `EUCLEAN` for a number that no name may lead to. */
@@ -107,15 +121,17 @@ function lookupLinear(
   shape: DirShape,
   blockCount: number,
   wanted: WantedName,
+  search: LinearSearch,
 ): number {
-  for (let fileBlock = 0; fileBlock < blockCount; ) {
+  while (search.fileBlock < blockCount) {
+    const { fileBlock } = search;
     const { data, count } = readBlock(ctx, dir, shape, { fileBlock, blockCount });
     if (data !== undefined) {
       const walk = new DirWalk(data, shape, `file block ${fileBlock}`);
       const ino = findIn(walk, wanted);
       if (ino !== 0) return ino;
     }
-    fileBlock += count;
+    search.fileBlock += count;
   }
   return 0;
 }

@@ -89,7 +89,8 @@ export class ExtFileSystem implements FileSystem {
 
   lookup(dir: VfsInode, name: Uint8Array, signal?: AbortSignal): MaybeAsync<number> {
     const inode = this.#directory(dir);
-    const home = (): number => dirLookup(this.core, inode, name);
+    const linear = { fileBlock: 0 };
+    const home = (): number => dirLookup(this.core, inode, name, linear);
     const patch = this.core.fastCommits?.directoryOf(inode.ino);
     const search = patch === undefined ? home : (): number => patch.lookup(name, home);
     return this.core.metadata.run(search, signal);
