@@ -141,3 +141,14 @@ test("a folio that is evicted takes its marks with it, and its shadow has none",
   expect(typeof pages.load(1)).toBe("number");
   expect(marks.map((mark) => pages.marked(mark))).toEqual([false, false, false]);
 });
+
+test("closing gives the loop a turn after five milliseconds of work", async () => {
+  const fixture = await filled(64);
+  const { clock, mapping, cache } = fixture;
+  for (let page = 0; page < 64; page++) attachBlockState(fixture.folio(page), 1024);
+  Object.assign(fixture.script, { invalidateFolio: () => clock.spend(1) });
+  const before = clock.turnCount;
+  await cache.closeMapping(mapping);
+  expect([mapping.nrpages, cache.lockedCount]).toEqual([0, 0]);
+  expect(clock.turnCount - before).toBe(Math.floor(64 / 5));
+});

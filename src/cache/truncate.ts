@@ -32,12 +32,27 @@ export function invalidateMappingPages(mapping: AddressSpace, first: number, las
   return droppedPages;
 }
 
+/** Work of the first pass before the loop gets a turn (rule JS-5). */
+const WORK_MS_PER_TURN = 5;
+
 /**
  * Drops every folio and shadow of `mapping`, whatever state they are in; what is dirty is lost
- * (`truncate_inode_pages_final`). Waits for folios that are locked, so for reads in flight.
+ * (`truncate_inode_pages_final`). Waits for folios that are locked, so for reads in flight, and gives
+ * the loop a turn now and then where there is much to drop.
  */
 export function truncateInodePagesFinal(mapping: AddressSpace): MaybeAsync<void> {
-  for (let index = mapping.pages.find(0); index !== -1; ) {
+  return truncateFree(mapping, 0);
+}
+
+/** The first pass, from page `first` on: all that needs no wait. */
+function truncateFree(mapping: AddressSpace, first: number): MaybeAsync<void> {
+  const { clock } = mapping.cache;
+  const untilMs = clock.nowMs() + WORK_MS_PER_TURN;
+  for (let index = mapping.pages.find(first); index !== -1; ) {
+    if (clock.nowMs() >= untilMs) {
+      const rest = index;
+      return clock.turn().then(() => truncateFree(mapping, rest));
+    }
     const entry = mapping.pages.load(index)!;
     const next = index + (1 << mapping.pages.orderOf(index));
     if (typeof entry === "number") {
