@@ -9,6 +9,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { GatedStore } from "../../test/support/gated-store.ts";
+import { runs } from "../../test/support/runs.ts";
 import { realClock } from "../lib/clock.ts";
 import { Random } from "../lib/random.ts";
 import { Bio, REQ_FUA, REQ_OP_FLUSH, REQ_OP_READ, REQ_OP_WRITE, REQ_PREFLUSH } from "./bio.ts";
@@ -168,6 +169,6 @@ test("gives what was written, ends every bio once, and keeps what flushes promis
       expect(read.bios - read.merges).toBe(read.requests);
       expect(write.bios - write.merges).toBe(write.requests);
     }),
-    { numRuns: 60 },
+    { numRuns: runs(60) },
   );
 });

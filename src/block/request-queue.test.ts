@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { runs } from "../../test/support/runs.ts";
 import { Bio, REQ_FUA, REQ_OP_READ, REQ_OP_WRITE, type RequestOp } from "./bio.ts";
 import type { BlockRequest } from "./request.ts";
 import { RequestQueue } from "./request-queue.ts";
@@ -143,7 +144,7 @@ describe("RequestQueue", () => {
         while (queue.length > 0) take();
         expect(waiting.size).toBe(0);
       }),
-      { numRuns: 100 },
+      { numRuns: runs(100) },
     );
   });
 });

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { runs } from "../../test/support/runs.ts";
 import { AssertionError } from "../lib/assert.ts";
 import { KIB, MIB, PAGE_BYTES } from "../lib/units.ts";
 import { Arena } from "./arena.ts";
@@ -85,6 +86,6 @@ test("behaves as a set of disjoint runs", () => {
       arena.verify();
       expect(arena.freeFrames).toBe(owner.filter((isTaken) => !isTaken).length);
     }),
-    { numRuns: 60 },
+    { numRuns: runs(60) },
   );
 });

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { CachedFile } from "../../test/support/cached-file.ts";
+import { runs } from "../../test/support/runs.ts";
 import { EAGAIN, EINTR, EINVAL, EIO } from "../lib/errno.ts";
 import { Random } from "../lib/random.ts";
 import type { TraceEvent } from "../lib/trace.ts";
@@ -249,6 +250,6 @@ for (const maxOrder of [0, 4]) {
   test(`readers, aborts, failures and drops at once, folios up to order ${maxOrder}`, async () => {
     const steps = fc.array(step, { size: "max", maxLength: 60 });
     const property = fc.asyncProperty(steps, (list) => runSteps(list, maxOrder));
-    await fc.assert(property, { numRuns: 60 });
+    await fc.assert(property, { numRuns: runs(60) });
   });
 }

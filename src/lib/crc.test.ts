@@ -1,6 +1,7 @@
 /** The three checksums: published check values, chaining, ranges, and a bit-by-bit model. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { runs } from "../../test/support/runs.ts";
 import { crc16 } from "./crc16.ts";
 import { crc32be } from "./crc32be.ts";
 import { crc32c } from "./crc32c.ts";
@@ -56,7 +57,7 @@ describe.each<[string, Checksum, Checksum, number, number]>([
         const head = checksum(seed, bytes, 0, from);
         expect(checksum(head, bytes, from)).toBe(checksum(seed, bytes));
       }),
-      { numRuns: 300 },
+      { numRuns: runs(300) },
     );
   });
 });

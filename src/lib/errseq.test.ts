@@ -1,6 +1,7 @@
 /** What an errseq is for, in examples; the raw values of the specification stand in `test/spec`. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { runs } from "../../test/support/runs.ts";
 import { EIO, ENOSPC } from "./errno.ts";
 import { Errseq, type ErrseqCursor } from "./errseq.ts";
 
@@ -83,7 +84,7 @@ describe("Errseq", () => {
           }
         }
       }),
-      { numRuns: 200 },
+      { numRuns: runs(200) },
     );
   });
 });

@@ -4,6 +4,7 @@
  */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { runs } from "../../test/support/runs.ts";
 import { AssertionError } from "./assert.ts";
 import { realClock } from "./clock.ts";
 import { AsyncMutex, AsyncRwLock, WaitQueue } from "./locks.ts";
@@ -260,7 +261,7 @@ describe("AsyncRwLock", () => {
         const winners = (list: string[]) => list.filter((name) => !name.includes("bored"));
         expect(winners(got)).toEqual(winners(model.got));
       }),
-      { numRuns: 100 },
+      { numRuns: runs(100) },
     );
   });
 });

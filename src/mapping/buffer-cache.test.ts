@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { RecordingDevice } from "../../test/support/recording-device.ts";
+import { runs } from "../../test/support/runs.ts";
 import { StoreBlockDevice } from "../block/block-device.ts";
 import { openCacheFile } from "../cache/cache-file.ts";
 import { filemapRead } from "../cache/filemap.ts";
@@ -411,6 +412,6 @@ test("gives each block's bytes, whatever is read, dropped and failing meanwhile"
         expect(cache.stats().freeFrames).toBe(cache.stats().frameCount);
       },
     ),
-    { numRuns: 100 },
+    { numRuns: runs(100) },
   );
 });

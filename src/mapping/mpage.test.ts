@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { BlockMappedFile, HOLE } from "../../test/support/block-mapped-file.ts";
+import { runs } from "../../test/support/runs.ts";
 import { forcePageCacheRa } from "../cache/readahead.ts";
 import { assert } from "../lib/assert.ts";
 import { equalBytes } from "../lib/bytes.ts";
@@ -312,6 +313,6 @@ test("reads any map of blocks as the bytes it stands for, in as few bios as can 
       expect(file.cache.lockedCount).toBe(0);
       file.cache.verify();
     }),
-    { numRuns: 150 },
+    { numRuns: runs(150) },
   );
 });

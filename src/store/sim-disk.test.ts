@@ -4,6 +4,7 @@
  */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { runs } from "../../test/support/runs.ts";
 import { VirtualClock } from "../lib/clock.ts";
 import { Random } from "../lib/random.ts";
 import { SECTOR_BYTES } from "../lib/units.ts";
@@ -315,7 +316,7 @@ describe("a crash of SimDisk", () => {
           }
         },
       ),
-      { numRuns: 50 },
+      { numRuns: runs(50) },
     );
   });
 });

@@ -57,10 +57,6 @@ const READS: readonly Reads[] = [
     (h) => [() => h.read(zeros(9), { offset: 1, length: 3, position: 2 })],
   ],
   ["a buffer in options", (h) => [() => h.read({ buffer: zeros(4), position: 6 })]],
-  [
-    "a position as bigint",
-    (h) => [() => h.read(zeros(4), 0, 4, 6n), () => h.read(zeros(4), 0, 4, -1n)],
-  ],
   ["position -1", (h) => [() => h.read(zeros(4), 0, 4, -1), () => h.read(zeros(4), 0, 4, -1)]],
   [
     "position null",
@@ -87,34 +83,13 @@ const READS: readonly Reads[] = [
     (h) => [() => h.read(zeros(4), 0, 5), () => h.read(zeros(4), 2, 3)],
   ],
   ["a negative length", (h) => [() => h.read(zeros(4), 0, -1)]],
-  ["a length with a fraction", (h) => [() => h.read(zeros(4), 0, 2.7)]],
-  [
-    "a length that is no number",
-    (h) => [() => h.read(zeros(4), 0, wrong("2")), () => h.read(zeros(4), 0, wrong("x"))],
-  ],
   ["a negative offset", (h) => [() => h.read(zeros(4), -1)]],
   ["an offset past the buffer", (h) => [() => h.read(zeros(4), 5), () => h.read(zeros(4), 4)]],
   ["an offset with a fraction", (h) => [() => h.read(zeros(4), 1.5)]],
   ["an offset that is no number", (h) => [() => h.read(zeros(4), wrong("1"))]],
-  [
-    "a negative position",
-    (h) => [() => h.read(zeros(4), 0, 4, -2), () => h.read(zeros(4), 0, 4, -2n)],
-  ],
-  ["a position with a fraction", (h) => [() => h.read(zeros(4), 0, 4, 1.5)]],
-  [
-    "a position that is no number",
-    (h) => [() => h.read(zeros(4), 0, 4, wrong("1")), () => h.read(zeros(4), 0, 4, wrong({}))],
-  ],
-  [
-    "an unsafe position",
-    (h) => [() => h.read(zeros(4), 0, 4, 2 ** 53), () => h.read(zeros(4), 0, 4, Number.MAX_VALUE)],
-  ],
   ["a string", (h) => [() => h.read(wrong("x"))]],
   ["a number", (h) => [() => h.read(wrong(1))]],
-  [
-    "a wrong buffer in options",
-    (h) => [() => h.read({ buffer: wrong("x") }), () => h.read({ buffer: null as never })],
-  ],
+  ["a wrong buffer in options", (h) => [() => h.read({ buffer: wrong("x") })]],
   ["a list", (h) => [() => h.read(wrong([]))]],
 ];
 
@@ -160,15 +135,24 @@ describe("FileHandle", () => {
   test.skipIf(!hasTools)("a file of 3 TiB beyond 2^32 and 2^41", async () => {
     for (const at of [0, 2 ** 32 - 3, 2 ** 32, 2 ** 41 + 12_340, 3 * 2 ** 40 - 5]) {
       await compareOn("huge", (handle) => inTurn([() => handle.read(zeros(20), 0, 20, at)]));
-      await compareOn("huge", (handle) =>
-        inTurn([() => handle.read(zeros(20), 0, 20, BigInt(at))]),
-      );
+      // Node 20 takes a bigint for no position at all.
+      const handle = await twins.volume.fs.open("huge");
+      const [exact, big] = [zeros(20), zeros(20)];
+      await handle.read(exact, 0, 20, at);
+      await handle.read(big, 0, 20, BigInt(at));
+      await handle.close();
+      expect(big).toEqual(exact);
     }
     const handle = await twins.volume.fs.open("huge");
-    for (const unsafe of [2n ** 53n, 2n ** 63n, -2n]) {
-      await expect(handle.read(zeros(1), 0, 1, unsafe)).rejects.toMatchObject({
-        code: "ERR_OUT_OF_RANGE",
-      });
+    // Node 20 ends the process for such lengths.
+    for (const length of [2.7, "2"]) {
+      await expect(handle.read(zeros(4), 0, wrong(length))).rejects.toThrow(/"length"/);
+    }
+    // It takes what is no position for none, too; `fs.read` refuses that, and so does a volume.
+    for (const unsafe of [2n ** 53n, 2n ** 63n, -2n, -2, 1.5, 2 ** 53, "1", {}]) {
+      const read = handle.read(zeros(1), 0, 1, wrong(unsafe));
+      const code = /^ERR_(?:OUT_OF_RANGE|INVALID_ARG_TYPE)$/;
+      await expect(read).rejects.toMatchObject({ code: expect.stringMatching(code) });
     }
     await handle.close();
   });
@@ -209,7 +193,6 @@ describe("FileHandle", () => {
       { highWaterMark: 4 },
       { encoding: "utf8", highWaterMark: 1 },
       { encoding: "hex" },
-      { start: 5, end: 3 },
       { start: -1 },
       { end: -1 },
       { start: "1" },

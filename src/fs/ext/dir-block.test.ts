@@ -9,6 +9,7 @@ import {
   shapeWith,
 } from "../../../test/support/ext-names.ts";
 import { bytesOfDump } from "../../../test/support/ext-vectors.ts";
+import { runs } from "../../../test/support/runs.ts";
 import { putLe16, putLe32 } from "../../lib/bytes.ts";
 import {
   type DirShape,
@@ -244,7 +245,7 @@ describe("DirWalk", () => {
           }
         },
       ),
-      { numRuns: 300 },
+      { numRuns: runs(300) },
     );
   });
 });

@@ -5,6 +5,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { RecordingDevice } from "../../../test/support/recording-device.ts";
+import { runs } from "../../../test/support/runs.ts";
 import { Bio, REQ_OP_FLUSH, REQ_OP_READ, REQ_OP_WRITE } from "../../block/bio.ts";
 import { readDevice, StoreBlockDevice } from "../../block/block-device.ts";
 import { Plug } from "../../block/plug.ts";
@@ -89,7 +90,7 @@ describe("JournalOverlayDevice", () => {
         expect(Buffer.compare(found, wanted)).toBe(0);
       },
     );
-    await fc.assert(property, { numRuns: 150 });
+    await fc.assert(property, { numRuns: runs(150) });
   });
 
   test("a read without replayed blocks is handed on as the bio that came", () => {

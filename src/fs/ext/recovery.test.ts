@@ -11,6 +11,7 @@ import {
   type LogOptions,
   replayCrafted,
 } from "../../../test/support/journal-builder.ts";
+import { runs } from "../../../test/support/runs.ts";
 import { hasErrnoCode } from "../../lib/errno.ts";
 
 const BLOCK = 1024;
@@ -62,7 +63,7 @@ describe("a damaged journal", () => {
         }
       },
     );
-    await fc.assert(property, { numRuns: 150 });
+    await fc.assert(property, { numRuns: runs(150) });
   });
 
   test("with v3 checksums never shows a copy that is not what was logged", async () => {
@@ -82,6 +83,6 @@ describe("a damaged journal", () => {
         }
       },
     );
-    await fc.assert(property, { numRuns: 150 });
+    await fc.assert(property, { numRuns: runs(150) });
   });
 });

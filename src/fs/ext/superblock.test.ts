@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { bytesOfDump, SEED, SUPERBLOCK_B } from "../../../test/support/ext-vectors.ts";
+import { runs } from "../../../test/support/runs.ts";
 import { hexOf, putLe16, putLe32 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
 import { MIB } from "../../lib/units.ts";
@@ -221,6 +222,6 @@ it("any bytes with a good checksum are accepted or refused with a typed error", 
         expect(thrown).toBeInstanceOf(FsError);
       }
     }),
-    { numRuns: 2000 },
+    { numRuns: runs(2000) },
   );
 });

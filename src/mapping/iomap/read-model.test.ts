@@ -4,6 +4,7 @@
  */
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { runs as runCount } from "../../../test/support/runs.ts";
 import { ScriptFs, type ScriptMapping, scriptMapping } from "../../../test/support/script-fs.ts";
 import { openCacheFile } from "../../cache/cache-file.ts";
 import { filemapRead } from "../../cache/filemap.ts";
@@ -306,6 +307,6 @@ test("reads behave as an array of bytes, whatever is mapped, valid already, or f
       for (const step of world.steps) await sides.take(step);
       await sides.finish();
     }),
-    { numRuns: 150 },
+    { numRuns: runCount(150) },
   );
 });
