@@ -1,11 +1,14 @@
-import { defineConfig } from "vitest/config";
+/** How the tests run: in two processes, with time for images that the system's tools make. */
+import type { ViteUserConfig } from "vitest/config";
 
-export default defineConfig({
+const config: ViteUserConfig = {
   test: {
     include: ["src/**/*.test.ts", "test/**/*.test.ts"],
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
+    testTimeout: 120_000,
+    hookTimeout: 240_000,
     pool: "forks",
     maxWorkers: 2,
   },
-});
+};
+
+export default config;
