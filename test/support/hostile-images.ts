@@ -8,6 +8,7 @@
  */
 import {
   closeSync,
+  linkSync,
   mkdirSync,
   openSync,
   readFileSync,
@@ -16,7 +17,21 @@ import {
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
+import { superblockChecksum } from "../../src/fs/ext/checksum.ts";
+import { INCOMPAT_RECOVER as RECOVER } from "../../src/fs/ext/features.ts";
+import { SB } from "../../src/fs/ext/layout.ts";
+import { le32, putLe32 } from "../../src/lib/bytes.ts";
 import { KIB, MIB } from "../../src/lib/units.ts";
+import {
+  addRange,
+  creat,
+  delRange,
+  FastCommitBuilder,
+  inode as fastInode,
+  link,
+  unlink,
+} from "./fast-commit-builder.ts";
+import { type CopySpec, JournalBuilder } from "./journal-builder.ts";
 import { runTool } from "./tools.ts";
 
 const UUID = "01234567-89ab-cdef-0123-456789abcdef";
@@ -95,8 +110,11 @@ export function makeTiny(directory: string, name: string, args: readonly string[
   return { name, bytes: new Uint8Array(readFileSync(path)) };
 }
 
-/** A tree with something of every kind; pieces of `sparse` lie a block apart. */
-function makeRichTree(path: string, blockBytes: number): string {
+/**
+ * A tree with something of every kind; pieces of `sparse` lie a block apart. Names in `indexed` are
+ * files, or those of one file if `isLean`.
+ */
+function makeRichTree(path: string, blockBytes: number, isLean: boolean): string {
   mkdirSync(path);
   writeFileSync(join(path, "small"), "inline or not");
   writeFileSync(join(path, "middle"), "m".repeat(150));
@@ -107,7 +125,9 @@ function makeRichTree(path: string, blockBytes: number): string {
   closeSync(sparse);
   mkdirSync(join(path, "indexed"));
   for (let index = 0; index < INDEXED_NAMES; index++) {
-    writeFileSync(join(path, "indexed", `${"name".repeat(6)}-${index}`), "");
+    const name = join(path, "indexed", `${"name".repeat(6)}-${index}`);
+    if (isLean) linkSync(join(path, "small"), name);
+    else writeFileSync(name, "");
   }
   mkdirSync(join(path, "a/b/c"), { recursive: true });
   writeFileSync(join(path, "a/b/c/deep"), "deep");
@@ -117,12 +137,12 @@ function makeRichTree(path: string, blockBytes: number): string {
   return path;
 }
 
-/** The image of `RICH_FORMATS` called `name`. */
-export function makeRich(directory: string, name: string): BaseImage {
+/** The image of `RICH_FORMATS` called `name`. A lean one has few inodes, so that it is judged quickly. */
+export function makeRich(directory: string, name: string, isLean = false): BaseImage {
   const args = RICH_FORMATS.get(name)!;
   const blockBytes = Number(args[args.indexOf("-b") + 1]);
   const path = join(directory, `${name}.img`);
-  const source = makeRichTree(join(directory, `${name}.tree`), blockBytes);
+  const source = makeRichTree(join(directory, `${name}.tree`), blockBytes, isLean);
   makeImage(path, (blockBytes > KIB ? 4 : 2) * MIB, source, ["-N", "256", ...args]);
   const long = "v".repeat(300);
   const commands = [
@@ -142,4 +162,67 @@ export function makeRich(directory: string, name: string): BaseImage {
   // 1: it rebuilt directories, as it was told to.
   runTool("e2fsck", ["-f", "-y", "-D", path], { env: ENVIRONMENT, okCodes: [1] });
   return { name, bytes: new Uint8Array(readFileSync(path)) };
+}
+
+/** Where the log of an image with a crafted journal lies. */
+export interface JournalImage extends BaseImage {
+  /** Device block of each journal block. */
+  readonly blocks: readonly number[];
+  readonly log: JournalBuilder;
+}
+
+/**
+ * A little image whose journal has two transactions with copies of what is at home, a revoke block
+ * and a fast commit: replayed, it is as before, with one file more.
+ */
+export function makeJournalImage(directory: string, hasSums: boolean): JournalImage {
+  const name = hasSums ? "journal-sum" : "journal-nosum";
+  const path = join(directory, `${name}.img`);
+  const source = makeTinyTree(join(directory, `${name}.tree`));
+  const sums = hasSums ? "metadata_csum" : "^metadata_csum";
+  const args = [
+    "-t",
+    "ext4",
+    "-b",
+    "1024",
+    "-N",
+    "32",
+    "-J",
+    "size=2",
+    "-O",
+    `${sums},has_journal`,
+  ];
+  makeImage(path, 8 * MIB, source, args);
+  const listed = runTool("debugfs", ["-R", "blocks <8>", path], { env: ENVIRONMENT });
+  const blocks = listed.trim().split(/\s+/).map(Number);
+  const file = Number(/Inode: (\d+)/.exec(runTool("debugfs", ["-R", "stat /file", path]))![1]);
+  const bytes = new Uint8Array(readFileSync(path));
+  const home = (blocknr: number): CopySpec => {
+    return { home: blocknr, data: bytes.slice(blocknr * KIB, (blocknr + 1) * KIB) };
+  };
+  const log = new JournalBuilder({
+    blockBytes: KIB,
+    blockCount: blocks.length,
+    checksum: hasSums ? 3 : 0,
+    fastCommitBlocks: 64,
+  });
+  const first = blocks[0]!;
+  log.D(2, home(1), home(2), home(first - 1)).C(2);
+  log
+    .D(3, home(2), home(first - 2))
+    .R(3, 5, 6, 7)
+    .C(3);
+  const fast = new FastCommitBuilder(4, { blockBytes: KIB });
+  fast.add(
+    fastInode(30, { size: KIB, links: 1 }),
+    addRange(30, 0, 1, first - 3),
+    creat(2, 30, "new"),
+  );
+  fast.add(delRange(file, 1, 1), link(2, file, "linked"), unlink(2, file, "linked")).commit();
+  fast.writeTo(log);
+  for (const [journalBlock, block] of log.blocks) bytes.set(block, blocks[journalBlock]! * KIB);
+  const superblock = bytes.subarray(KIB, 2 * KIB);
+  putLe32(superblock, SB.s_feature_incompat, le32(superblock, SB.s_feature_incompat) | RECOVER);
+  if (hasSums) putLe32(superblock, SB.s_checksum, superblockChecksum(superblock));
+  return { name, bytes, blocks, log };
 }

@@ -64,6 +64,8 @@ const FILE_BLOCKS_END = 0x1_0000_0000;
 const ROOT_ENTRIES = 4;
 /** Extra fields that reach over the upper half of the checksum. */
 const EXTRA_BYTES_WITH_CHECKSUM = 4;
+const DOT = 0x2e;
+const SLASH = 0x2f;
 
 /** What is known of one inode. */
 interface InodePatch {
@@ -207,6 +209,7 @@ export class FastCommitOverlay {
   }
 
   #applyName({ tag, parent, ino, name }: NameRecord): void {
+    checkName(name, parent);
     const directory = this.#directory(parent);
     const inode = this.#inode(ino);
     if (tag === FC_UNLINK) {
@@ -229,6 +232,14 @@ export class FastCommitOverlay {
   }
 }
 
+/** Throws `EUCLEAN` for what no directory can hold; names of encrypted ones are never in records. */
+function checkName(name: Uint8Array, parent: number): void {
+  const isDots = name.length <= 2 && name.every((byte) => byte === DOT);
+  if (!isDots && !name.includes(0) && !name.includes(SLASH)) return;
+  const detail = `fast commit: a name in directory ${parent} is made of dots, or has NUL or a slash`;
+  throw new FsError("EUCLEAN", { detail });
+}
+
 function isInline(raw: Uint8Array | undefined): boolean {
   return raw !== undefined && (le32(raw, INODE.i_flags) & INLINE_DATA_FL) !== 0;
 }
@@ -245,7 +256,9 @@ function birthsOf(records: readonly FastCommitRecord[]): Map<number, number[]> {
     if (record.tag === FC_UNLINK) freeSince.set(record.ino, index + 1);
     if (record.tag !== FC_CREAT) continue;
     const at = freeSince.get(record.ino) ?? 0;
-    births.set(at, [...(births.get(at) ?? []), record.ino]);
+    const born = births.get(at);
+    if (born === undefined) births.set(at, [record.ino]);
+    else born.push(record.ino);
   }
   return births;
 }

@@ -13,7 +13,7 @@
  */
 import { FsError } from "../../lib/errno.ts";
 import { isPromise, type MaybeAsync } from "../../lib/maybe.ts";
-import { blockOfByte, blocksOfBytes, roundDown } from "../../lib/units.ts";
+import { blockOfByte, blocksOfBytes, roundDown, roundUp } from "../../lib/units.ts";
 import {
   IOMAP_F_MERGED,
   IOMAP_HOLE,
@@ -78,10 +78,10 @@ function setInline(
   if ((flags & IOMAP_REPORT) !== 0 && posBytes >= inode.size) {
     throw new FsError("ENOENT", { detail: "behind the inline data of the file" });
   }
-  // The hole begins at a block, though the data reaches into that.
+  // The hole is of whole blocks, though the data reaches into the first one.
   iomap.type = IOMAP_HOLE;
   iomap.offsetBytes = roundDown(posBytes, inode.blockBytes);
-  iomap.lengthBytes = posBytes + lengthBytes - iomap.offsetBytes;
+  iomap.lengthBytes = roundUp(posBytes + lengthBytes, inode.blockBytes) - iomap.offsetBytes;
 }
 
 /**

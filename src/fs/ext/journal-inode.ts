@@ -66,6 +66,7 @@ async function mapJournal(
   if (inode.linksCount === 0) throw damaged(inode.ino, "i_links_count is 0");
   const blockCount = Math.min(Math.floor(inode.size / ctx.sb.blockBytes), FILE_BLOCKS_MAX);
   const runs: JournalRun[] = [];
+  let mappedCount = 0;
   let at = 0;
   for (let lookups = 0; at < blockCount; lookups++) {
     if (lookups === LOOKUPS_MAX) throw damaged(inode.ino, "it is in too many pieces");
@@ -76,6 +77,10 @@ async function mapJournal(
     );
     at += found.count;
     if (found.physical === 0) continue;
+    mappedCount += found.count;
+    if (mappedCount > ctx.sb.blockCount) {
+      throw damaged(inode.ino, "its map has more blocks than the file system");
+    }
     const last = runs.at(-1);
     const isNext =
       last !== undefined &&
