@@ -49,9 +49,13 @@ export function outOfRange(name: string, range: string, value: unknown): RangeEr
   return coded(new RangeError(text), "ERR_OUT_OF_RANGE");
 }
 
-/** An error of class `Error` with one of Node's codes. */
-export function codedError(code: string, message: string): Error {
-  return coded(new Error(message), code);
+/** An error of class `Error` with one of Node's codes, and a name of its own where it has one. */
+export function codedError(code: string, message: string, name = "Error"): Error {
+  const error = new Error(message);
+  if (name !== "Error") {
+    Object.defineProperty(error, "name", { value: name, configurable: true, writable: true });
+  }
+  return coded(error, code);
 }
 
 /** An error with a code that shows nowhere else, as Node makes some by hand. */
@@ -181,7 +185,7 @@ export function checkOwnerId(id: unknown, name: string): number {
 export function checkTime(time: unknown, name: string): void {
   const isNumeric = typeof time === "string" && Number.isFinite(Number.parseFloat(time));
   if (isNumeric || Number.isFinite(time) || time instanceof Date) return;
-  throw invalidArgType(name, "an instance of Date or of type number or string", time);
+  throw invalidArgType(name, "an instance of Date or an Time in seconds", time);
 }
 
 /** Throws `ERR_INVALID_ARG_TYPE` for what is no signal. */

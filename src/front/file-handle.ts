@@ -32,7 +32,7 @@ import {
   type WriteStreamOptions,
 } from "./read-stream.ts";
 import { BigIntStats, Stats } from "./stats.ts";
-import { decode, type Encoding, newBytes, optionsOf } from "./text.ts";
+import { checkTextEncoding, decode, type Encoding, newBytes, optionsOf } from "./text.ts";
 
 /**
  * What the `*Sync` calls return when the answer is not cached: try again later, or await the other
@@ -161,6 +161,7 @@ export class FileHandle {
   async readFile(options?: ReadFileOptions | Encoding): Promise<string | Uint8Array> {
     this.#checkOpen("readFile");
     const { encoding, signal } = optionsOf<ReadFileOptions>(options);
+    checkTextEncoding(encoding);
     signal?.throwIfAborted();
     const bytes = this.#bytesForAll();
     let filled = 0;
@@ -177,6 +178,7 @@ export class FileHandle {
   readFileSync(options?: ReadFileOptions | Encoding): string | Uint8Array | typeof EAGAIN {
     this.#checkOpen("readFile");
     const { encoding } = optionsOf<ReadFileOptions>(options);
+    checkTextEncoding(encoding);
     if (this.#positionLock.isLocked) return EAGAIN;
     const bytes = this.#bytesForAll();
     let filled = 0;
@@ -213,19 +215,19 @@ export class FileHandle {
   async stat(options: { bigint: true }): Promise<BigIntStats>;
   async stat(options?: { bigint?: boolean }): Promise<Stats>;
   async stat(options?: { bigint?: boolean }): Promise<Stats | BigIntStats> {
-    this.#checkOpen("stat");
+    this.#checkOpen("fstat");
     const attributes = this.#inode.attributes();
     return options?.bigint === true ? new BigIntStats(attributes) : new Stats(attributes);
   }
 
   /** Nothing is waiting to be written on a read-only volume, so this only checks the handle. */
   async sync(): Promise<void> {
-    this.#checkOpen("sync");
+    this.#checkOpen("fsync");
   }
 
   /** As `sync`. */
   async datasync(): Promise<void> {
-    this.#checkOpen("datasync");
+    this.#checkOpen("fdatasync");
   }
 
   /** Fails as on any file that was opened for reading only. */
@@ -239,27 +241,27 @@ export class FileHandle {
     return this.#refuse("writeFile", "EBADF", "write");
   }
   async appendFile(..._args: unknown[]): Promise<never> {
-    return this.#refuse("appendFile", "EBADF", "write");
+    return this.#refuse("writeFile", "EBADF", "write");
   }
   async truncate(lengthBytes?: number | null): Promise<never> {
     if (lengthBytes !== undefined && lengthBytes !== null) {
       checkInteger(lengthBytes, "len", Number.MIN_SAFE_INTEGER);
     }
-    return this.#refuse("truncate", "EINVAL", "ftruncate");
+    return this.#refuse("ftruncate", "EINVAL", "ftruncate");
   }
   async chmod(mode: string | number): Promise<never> {
     checkMode(mode, "mode");
-    return this.#refuse("chmod", "EROFS", "fchmod");
+    return this.#refuse("fchmod", "EROFS", "fchmod");
   }
   async chown(uid: number, gid: number): Promise<never> {
     checkOwnerId(uid, "uid");
     checkOwnerId(gid, "gid");
-    return this.#refuse("chown", "EROFS", "fchown");
+    return this.#refuse("fchown", "EROFS", "fchown");
   }
   async utimes(atime: unknown, mtime: unknown): Promise<never> {
     checkTime(atime, "atime");
     checkTime(mtime, "mtime");
-    return this.#refuse("utimes", "EROFS", "futime");
+    return this.#refuse("futimes", "EROFS", "futime");
   }
   /** A stream that fails at the first write (Node only). */
   createWriteStream(options?: WriteStreamOptions): ReturnType<typeof createWriteStream> {

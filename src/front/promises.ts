@@ -10,9 +10,9 @@
  * as on a read-only mount. Left out: `watch`, as nothing changes; `constants.COPYFILE_*`.
  */
 import type { VfsInode } from "../fs/vfs.ts";
-import { FsError, hasErrnoCode } from "../lib/errno.ts";
+import { FsError } from "../lib/errno.ts";
 import { isPromise } from "../lib/maybe.ts";
-import { checkInteger, checkMode, codedRangeError, type PathLike, pathText } from "./arguments.ts";
+import { checkInteger, checkMode, type PathLike, pathText } from "./arguments.ts";
 import { absolutePath, CachedCalls } from "./cached-calls.ts";
 import {
   openDirectory,
@@ -167,7 +167,7 @@ export class VolumeFs extends CachedCalls {
     const wanted = openFlags(flags);
     checkMode(mode, "mode", 0o666);
     const signal = options?.signal;
-    if ((wanted & O_CREAT) !== 0) await this.#checkCreate(path, wanted, signal);
+    if ((wanted & O_CREAT) !== 0) await this.checkCreate(path, wanted, signal);
     const { inode } = await this.at(path, "open", (wanted & O_NOFOLLOW) === 0, signal);
     return this.guard("open", path, () => this.openInode(inode, wanted, signal));
   }
@@ -218,25 +218,18 @@ export class VolumeFs extends CachedCalls {
     const follows = options?.followLinks !== false;
     return (await this.at(path, follows ? "stat" : "lstat", follows, options?.signal)).inode;
   }
-
-  async #checkCreate(path: PathLike, flags: number, signal?: AbortSignal): Promise<void> {
-    const where = { syscall: "open", path: pathText(path) };
-    try {
-      await this.at(path, "open", (flags & (O_EXCL | O_NOFOLLOW)) === 0, signal);
-    } catch (error) {
-      if (!hasErrnoCode(error) || error.code !== "ENOENT") throw error;
-      await this.checkParent(path, "open");
-      throw new FsError("EROFS", where);
-    }
-    if ((flags & O_EXCL) !== 0) throw new FsError("EEXIST", where);
-  }
 }
 
+/** As Node's own code below its JavaScript does it, whose errors carry their code nowhere else. */
 function checkAccessMode(mode: unknown): number {
-  const wanted = checkInteger(mode, "mode", Number.MIN_SAFE_INTEGER);
-  if (wanted >= 0 && wanted <= ACCESS_MODE_MAX) return wanted;
-  const text = `mode is out of range: >= 0 && <= ${ACCESS_MODE_MAX}`;
-  throw codedRangeError("ERR_OUT_OF_RANGE", text);
+  if (typeof mode !== "number") {
+    const error = new TypeError("mode must be int32 or null/undefined");
+    throw Object.assign(error, { code: "ERR_INVALID_ARG_TYPE" });
+  }
+  if (mode >= 0 && mode <= ACCESS_MODE_MAX) return Math.trunc(mode);
+  const bounds = Number.isFinite(mode) ? `: >= 0 && <= ${ACCESS_MODE_MAX}` : "";
+  const error = new RangeError(`mode is out of range${bounds}`);
+  throw Object.assign(error, { code: "ERR_OUT_OF_RANGE" });
 }
 
 /** False for a device, FIFO or socket: what is written there does not change the volume. */

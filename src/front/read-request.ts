@@ -53,7 +53,8 @@ export function readRequest(
   let position: unknown = fourth;
   let signal: AbortSignal | undefined;
   if (!ArrayBuffer.isView(buffer)) {
-    if (first !== undefined && first !== null && typeof first !== "object") {
+    const isObject = typeof first === "object" && !Array.isArray(first);
+    if (first !== undefined && first !== null && !isObject) {
       throw invalidArgType("options", "of type object", first);
     }
     const options = (first ?? {}) as ReadOptions & { buffer?: unknown };
@@ -69,7 +70,8 @@ export function readRequest(
   checkSignal(signal);
   const view = buffer as ArrayBufferView;
   const from = offset === null || offset === undefined ? 0 : checkInteger(offset, "offset");
-  const count = Math.trunc(Number(length ?? view.byteLength - from)) || 0;
+  const whole = length ?? view.byteLength - from;
+  const count = checkInteger(whole, "length", Number.MIN_SAFE_INTEGER);
   if (count === 0) return { buffer: view, into: EMPTY, positionBytes: undefined, signal };
   if (view.byteLength === 0) {
     throw invalidArgValue("buffer", view, "is empty and cannot be written");
@@ -88,7 +90,7 @@ const EMPTY = new Uint8Array(0);
 /** The position for `readv`, after a look at its buffers. */
 export function readvPosition(buffers: unknown, position: unknown): number | undefined {
   if (!Array.isArray(buffers) || !buffers.every((buffer) => ArrayBuffer.isView(buffer))) {
-    throw invalidArgType("buffers", "an instance of ArrayBufferView[]", buffers);
+    throw invalidArgType("buffers", "an ArrayBufferView[]", buffers);
   }
   const isGiven = typeof position === "number" || typeof position === "bigint";
   return checkPosition(isGiven ? position : null);

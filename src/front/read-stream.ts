@@ -8,7 +8,7 @@ import type * as ReadlineModule from "node:readline";
 import type * as StreamModule from "node:stream";
 import type { ReadableByteStreamController, UnderlyingByteSource } from "node:stream/web";
 import { KIB } from "../lib/units.ts";
-import { checkInteger, outOfRange } from "./arguments.ts";
+import { checkInteger, checkSignal, outOfRange } from "./arguments.ts";
 import type { FileHandle } from "./file-handle.ts";
 import { checkEncoding, type Encoding, newBytes, nodeModule } from "./text.ts";
 
@@ -23,6 +23,9 @@ export interface ReadStreamOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** A Node stream that counts what it has read. */
+export type ReadStream = StreamModule.Readable & { readonly bytesRead: number };
+
 const HIGH_WATER_BYTES = 64 * KIB;
 const CHUNK_BYTES = 16 * KIB;
 
@@ -30,18 +33,17 @@ const CHUNK_BYTES = 16 * KIB;
  * The file from `start` to `end` as a Node stream, closing the handle at its end unless told not
  * to.
  */
-export function createReadStream(
-  handle: FileHandle,
-  options: ReadStreamOptions = {},
-): StreamModule.Readable {
+export function createReadStream(handle: FileHandle, options: ReadStreamOptions = {}): ReadStream {
   const { Readable } = nodeModule<typeof StreamModule>("node:stream");
   checkEncoding(options.encoding);
+  checkSignal(options.signal);
   const endInclusive = options.end === undefined ? Infinity : checkEnd(options.end);
   let at = options.start === undefined ? undefined : checkInteger(options.start, "start");
   if (at !== undefined && at > endInclusive) {
     throw outOfRange("start", `<= "end" (here: ${endInclusive})`, at);
   }
   let left = endInclusive - (at ?? 0) + 1;
+  let readBytes = 0;
   const closes = options.autoClose !== false;
   const stream = new Readable({
     highWaterMark: options.highWaterMark ?? HIGH_WATER_BYTES,
@@ -61,6 +63,7 @@ export function createReadStream(
         ({ bytesRead }) => {
           if (at !== undefined) at += bytesRead;
           left -= bytesRead;
+          readBytes += bytesRead;
           this.push(bytesRead === 0 ? null : buffer.subarray(0, bytesRead));
         },
         (error: Error) => this.destroy(error),
@@ -77,7 +80,7 @@ export function createReadStream(
       );
     },
   });
-  return stream;
+  return Object.defineProperty(stream, "bytesRead", { get: () => readBytes }) as ReadStream;
 }
 
 function checkEnd(end: number): number {

@@ -55,13 +55,16 @@ export function decode(
   if (isNone ? noneIs === "bytes" : encoding === "buffer" && noneIs === "text") {
     return asBytes(bytes);
   }
-  if (encoding === "buffer") {
-    throw codedTypeError("ERR_UNKNOWN_ENCODING", `Unknown encoding: ${encoding}`);
-  }
   if (isNone || /^utf-?8$/i.test(encoding)) {
     return hasBuffer ? (asBytes(bytes) as Buffer).toString("utf8") : decoder.decode(bytes);
   }
   return (asBytes(bytes) as Buffer).toString(encoding as BufferEncoding);
+}
+
+/** Throws `ERR_UNKNOWN_ENCODING` for "buffer", where content is wanted as text or not at all. */
+export function checkTextEncoding(encoding: Encoding): void {
+  if (encoding !== "buffer") return;
+  throw codedTypeError("ERR_UNKNOWN_ENCODING", `Unknown encoding: ${encoding}`);
 }
 
 /** The options object of a call whose options may be an encoding alone. */

@@ -68,6 +68,18 @@ export abstract class VolumeBase implements HandleOwner {
     return this.guard(syscall, path, () => this.#walker.walk(bytes, follows, signal, lengthMax));
   }
 
+  /** As `at`, but null where only the last name is missing: it could be made there. */
+  protected atOrNew(
+    path: PathLike,
+    syscall: string,
+    follows: boolean,
+    signal?: AbortSignal,
+  ): MaybeAsync<WalkResult | null> {
+    const bytes = pathBytes(path);
+    signal?.throwIfAborted();
+    return this.guard(syscall, path, () => this.#walker.walkOrNew(bytes, follows, signal));
+  }
+
   /** Does `task`; an error of the file system gets the call and the path that the user named. */
   protected guard<T>(syscall: string, path: PathLike, task: () => MaybeAsync<T>): MaybeAsync<T> {
     if (this.#isClosed) {

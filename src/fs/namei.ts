@@ -51,6 +51,13 @@ interface Walk {
   readonly signal: AbortSignal | undefined;
 }
 
+/** `ENOENT` of the last name of a path, in a directory that is there. */
+class NewName extends FsError {
+  constructor() {
+    super("ENOENT");
+  }
+}
+
 export class PathWalker {
   readonly #fs: FileSystem;
   readonly #limit: number;
@@ -103,6 +110,27 @@ export class PathWalker {
     });
   }
 
+  /**
+   * As `walk`, but null if nothing is missing but the last name: a directory is there to make it in
+   * (`LOOKUP_CREATE`).
+   */
+  walkOrNew(
+    path: Uint8Array,
+    followLast: boolean,
+    signal?: AbortSignal,
+  ): MaybeAsync<WalkResult | null> {
+    const nullIfNew = (thrown: unknown): null => {
+      if (thrown instanceof NewName) return null;
+      throw thrown;
+    };
+    try {
+      const found = this.walk(path, followLast, signal);
+      return isPromise(found) ? found.catch(nullIfNew) : found;
+    } catch (thrown) {
+      return nullIfNew(thrown);
+    }
+  }
+
   #go(walk: Walk): MaybeAsync<WalkResult> {
     for (;;) {
       const inode = this.#fs.inode(walk.dentry.ino, walk.signal);
@@ -150,7 +178,7 @@ export class PathWalker {
   }
 
   #enter(walk: Walk, name: Uint8Array, dentry: Dentry): undefined {
-    if (dentry.ino === 0) throw new FsError("ENOENT");
+    if (dentry.ino === 0) throw walk.todo.length === 0 ? new NewName() : new FsError("ENOENT");
     walk.names.push(name);
     walk.dentry = dentry;
     return undefined;
