@@ -5,7 +5,7 @@ import { runs } from "../../test/support/runs.ts";
 import { EAGAIN, EINTR, EINVAL, EIO } from "../lib/errno.ts";
 import { Random } from "../lib/random.ts";
 import type { TraceEvent } from "../lib/trace.ts";
-import { KIB, MIB, PAGE_BYTES } from "../lib/units.ts";
+import { FILE_BYTES_MAX, KIB, MIB, PAGE_BYTES } from "../lib/units.ts";
 import { attachBlockState } from "./block-state.ts";
 import { openCacheFile } from "./cache-file.ts";
 import { fadvise, POSIX_FADV_DONTNEED } from "./fadvise.ts";
@@ -253,3 +253,10 @@ for (const maxOrder of [0, 4]) {
     await fc.assert(property, { numRuns: runs(60) });
   });
 }
+
+test("of a file that is longer than a cache reaches, what it reaches is read", async () => {
+  const fixture = new CachedFile({ sizeBytes: FILE_BYTES_MAX + PAGE_BYTES });
+  expect(await fixture.read(FILE_BYTES_MAX - PAGE_BYTES, 2 * PAGE_BYTES)).toBe(PAGE_BYTES);
+  expect(await fixture.read(FILE_BYTES_MAX - PAGE_BYTES, 2 * PAGE_BYTES)).toBe(PAGE_BYTES);
+  expect(await fixture.read(FILE_BYTES_MAX, PAGE_BYTES)).toBe(0);
+});

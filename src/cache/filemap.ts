@@ -64,7 +64,14 @@ export function filemapRead(iocb: Kiocb, into: Uint8Array, already = 0): MaybeAs
   const { mapping } = file;
   mapping.cache.counters.requests++;
   if (iocb.posBytes < 0) return already > 0 ? already : -EINVAL;
-  if (iocb.posBytes >= FILE_BYTES_MAX) return already;
+  const reachBytes = FILE_BYTES_MAX - iocb.posBytes;
+  if (reachBytes <= 0) return already;
+  return read(iocb, into.length > reachBytes ? into.subarray(0, reachBytes) : into, already);
+}
+
+/** The body of `filemapRead`, for bytes that all have a page index. */
+function read(iocb: Kiocb, into: Uint8Array, already: number): MaybeAsync<number> {
+  const { mapping } = iocb.file;
   let done = copyReady(iocb, into, 0);
   while (done < into.length && iocb.posBytes < mapping.host.size) {
     const folio = filemapGetPages(iocb, into.length - done);

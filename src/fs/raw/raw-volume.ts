@@ -10,8 +10,9 @@ import type { AddressSpace, AddressSpaceOperations } from "../../cache/address-s
 import { type CacheFile, openCacheFile } from "../../cache/cache-file.ts";
 import type { Inode } from "../../cache/inode.ts";
 import type { PageCache } from "../../cache/page-cache.ts";
+import { FsError } from "../../lib/errno.ts";
 import { AsyncRwLock } from "../../lib/locks.ts";
-import { PAGE_BYTES } from "../../lib/units.ts";
+import { FILE_BYTES_MAX, PAGE_BYTES } from "../../lib/units.ts";
 import {
   iomapInvalidateFolio,
   iomapIsPartiallyUptodate,
@@ -38,7 +39,9 @@ export class RawVolume {
   readonly mapping: AddressSpace;
   readonly #cache: PageCache;
 
+  /** @throws {FsError} `EFBIG` for a device that is longer than a file in the cache can be */
   constructor(cache: PageCache, device: BlockDevice) {
+    if (device.sizeBytes > FILE_BYTES_MAX) throw new FsError("EFBIG", { detail: device.name });
     this.sizeBytes = device.sizeBytes;
     this.#cache = cache;
     const ops = rawIomapOps(device);
