@@ -21,18 +21,24 @@ import type { Folio } from "./folio.ts";
 
 /** One bit per unit, with searches over ranges of units. */
 class UnitBits {
-  readonly #words: Uint32Array;
+  readonly #count: number;
+  /** Made for the first bit that is set: most folios are never dirty, and arrays are large. */
+  #words: Uint32Array | null = null;
 
   constructor(count: number) {
-    this.#words = new Uint32Array(Math.ceil(count / 32));
+    this.#count = count;
   }
 
   has(unit: number): boolean {
-    return ((this.#words[unit >>> 5]! >>> (unit & 31)) & 1) === 1;
+    return this.#words !== null && ((this.#words[unit >>> 5]! >>> (unit & 31)) & 1) === 1;
   }
 
   /** Sets or clears the bits `first..end`, a word at a time. */
   change(first: number, end: number, isSet: boolean): void {
+    if (this.#words === null) {
+      if (!isSet) return;
+      this.#words = new Uint32Array(Math.ceil(this.#count / 32));
+    }
     for (let at = first; at < end; ) {
       const next = Math.min(end, (at | 31) + 1);
       const bits = (-1 >>> (32 - (next - at))) << (at & 31);
@@ -44,8 +50,10 @@ class UnitBits {
 
   /** First unit in `first..end` whose bit equals `isSet`, or `end`. */
   next(first: number, end: number, isSet: boolean): number {
+    const words = this.#words;
+    if (words === null) return isSet ? end : Math.min(first, end);
     for (let at = first; at < end; at = (at | 31) + 1) {
-      const word = isSet ? this.#words[at >>> 5]! : ~this.#words[at >>> 5]!;
+      const word = isSet ? words[at >>> 5]! : ~words[at >>> 5]!;
       const bits = word & (-1 << (at & 31));
       if (bits !== 0) return Math.min(end, (at & ~31) + 31 - Math.clz32(bits & -bits));
     }
