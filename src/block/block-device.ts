@@ -15,8 +15,8 @@
  *  2. Reads and writes go straight between the store and the bios' memory.
  *  3. A FLUSH or PREFLUSH covers the writes that had ended when it was submitted; a bio with FUA
  *     has ended only when it is durable. Stores without a volatile cache need neither.
- *  4. A bad block fails those who wait for it, not those who were merged with them: a failed read of
- *     several bios is tried once more for each that is no readahead.
+ *  4. A bad block fails those who wait for it, not those who were merged with them: a failed read
+ *     of several bios is tried once more for each that is no readahead.
  *
  * After `block/blk-core.c`, `block/blk-mq.c` and
  * `Documentation/block/writeback_cache_control.rst` of Linux. Left out: several hardware queues,

@@ -37,8 +37,8 @@ const WORK_MS_PER_TURN = 5;
 
 /**
  * Drops every folio and shadow of `mapping`, whatever state they are in; what is dirty is lost
- * (`truncate_inode_pages_final`). Waits for folios that are locked, so for reads in flight, and gives
- * the loop a turn now and then where there is much to drop.
+ * (`truncate_inode_pages_final`). Waits for folios that are locked, so for reads in flight, and
+ * gives the loop a turn now and then where there is much to drop.
  */
 export function truncateInodePagesFinal(mapping: AddressSpace): MaybeAsync<void> {
   return truncateFree(mapping, 0);

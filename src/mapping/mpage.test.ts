@@ -91,7 +91,7 @@ describe("GetBlock", () => {
     expect(file.device.bios).toEqual(["R[50]", "R[51]", "R[60]", "R[61]", "R[70-73]"]);
   });
 
-  test("is asked for as many pages of a list as were wanted, and the others stay on it", async () => {
+  test("is asked for as many pages of a list as were wanted; others stay on it", async () => {
     const file = new BlockMappedFile({ blocks: [10, 11, 12, 13] });
     const pages = [3, 2, 1, 0].map((index) => {
       const folio = file.cache.allocFolio(0)!;

@@ -10,8 +10,8 @@
  * So a lookup whose blocks are cached makes no promise, and `trySync` turns a miss into "not now".
  *
  *  1. A function given to `run` has no side effects before its last block is there.
- *  2. A block that `run` has read stays until `run` ends, until as many later ones came as it may hold,
- *     or until memory is short.
+ *  2. A block that `run` has read stays until `run` ends, until as many later ones came as it may
+ *     hold, or until memory is short.
  *  3. `run` reads at most `MISSES_MAX` times: a loop in an image ends as `EUCLEAN`, not never.
  *
  * Left out: writing, which needs handles of a transaction.
@@ -187,8 +187,8 @@ export class Metadata {
   }
 
   /**
-   * Loads a block for a run. Where memory is short, that may be held by runs that all wait for more: so
-   * the run gives its own back, and goes on when it is the only one that has met that.
+   * Loads a block for a run. Where memory is short, that may be held by runs that all wait for more:
+   * so the run gives its own back, and goes on when it is the only one that has met that.
    */
   async #loadAmid(pins: Pins, miss: BlockMiss, signal?: AbortSignal): Promise<BufferHead> {
     for (let tries = 1; ; tries++) {
