@@ -7,6 +7,7 @@
  *
  *     order   owner, xattrs, mode, times: each would undo a later one; the innermost first
  */
+import { isUtf8 } from "node:buffer";
 import { spawnSync } from "node:child_process";
 import { chmodSync, lchownSync } from "node:fs";
 import type { FileSystem, Timespec, VfsInode } from "../../fs/vfs.ts";
@@ -35,6 +36,10 @@ export function makeSpecial(inode: VfsInode, path: Buffer): void {
   const where = { syscall: "mknod", path: path.toString() };
   if (letter === "") {
     throw new FsError("EOPNOTSUPP", { ...where, detail: "a socket is made by its program" });
+  }
+  if (!isUtf8(path)) {
+    // A program gets its arguments as text: it would make a file of another name.
+    throw new FsError("EOPNOTSUPP", { ...where, detail: "its name is not UTF-8" });
   }
   const numbers = letter === "p" ? [] : [String(rdevMajor), String(rdevMinor)];
   runProgram("mknod", ["-m", "600", "--", path.toString(), letter, ...numbers], "", where);

@@ -8,7 +8,9 @@ import { FsError } from "../../lib/errno.ts";
 import { printable } from "./output.ts";
 
 const SLASH = 0x2f;
-const WINDOWS_DEVICES = /^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\.|$)/i;
+const BACKSLASH = 0x5c;
+const COLON = 0x3a;
+const WINDOWS_DEVICES = /^(con|conin\$|conout\$|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\.|$)/i;
 
 /** Throws `EINVAL` for a name that must not be made in a directory of the host. */
 export function checkName(name: Uint8Array, platform: string = process.platform): void {
@@ -30,10 +32,15 @@ export function checkName(name: Uint8Array, platform: string = process.platform)
 /**
  * True if a symlink `depth` levels below the destination (1 directly in it) stays inside, whatever
  * other links lie on the way: its target is relative, and goes up only at its beginning and not too
- * far. All links that are made keep to that, so each step of a resolution begins and ends inside.
+ * far; on Windows it has neither a backslash nor a drive. All links that are made keep to that, so each step of a resolution begins and ends inside.
  */
-export function isInsideTarget(target: Uint8Array, depth: number): boolean {
+export function isInsideTarget(
+  target: Uint8Array,
+  depth: number,
+  platform: string = process.platform,
+): boolean {
   if (target.length === 0 || target[0] === SLASH) return false;
+  if (platform === "win32" && (target.includes(BACKSLASH) || target.includes(COLON))) return false;
   const parts = Buffer.from(target).toString("latin1").split("/");
   let ups = 0;
   let hasGoneDown = false;

@@ -54,14 +54,30 @@ function escapeControls(text: string): string {
   });
 }
 
+/** True if a terminal shows `text` as it is. */
+export function isPlainText(text: string): boolean {
+  return !text.replaceAll("\\", "").match(UNSAFE);
+}
+
 /** Writes one value as JSON, over several lines; `bigint` as text. */
 export function printJson(out: NodeJS.WritableStream, value: unknown): void {
-  out.write(`${JSON.stringify(value, replacer, 2)}\n`);
+  out.write(`${safeJson(JSON.stringify(value, replacer, 2))}\n`);
 }
 
 /** One value as a line of JSON. */
 export function jsonLine(value: unknown): string {
-  return `${JSON.stringify(value, replacer)}\n`;
+  return `${safeJson(JSON.stringify(value, replacer))}\n`;
+}
+
+// What JSON leaves as it is, and a terminal obeys; it stands inside of strings only.
+const UNSAFE_IN_JSON = /[\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g;
+
+/** The same JSON, with what may steer a terminal written as `\uNNNN`. */
+function safeJson(json: string): string {
+  return json.replace(
+    UNSAFE_IN_JSON,
+    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }
 
 function replacer(_key: string, value: unknown): unknown {

@@ -3,7 +3,7 @@ import { MIB } from "../../lib/units.ts";
 import type { Volume } from "../volume.ts";
 import type { CommandContext, CommonOptions } from "./command.ts";
 import { attributesJson, modeText, octalMode, timeText } from "./format.ts";
-import { printable, printJson, table, textOf, writeAll } from "./output.ts";
+import { isPlainText, printable, printJson, table, textOf, writeAll } from "./output.ts";
 
 /** Options of `stat`. */
 export interface StatCommandOptions extends CommonOptions {
@@ -82,6 +82,6 @@ export async function runStat(
 
 function shownValue(value: Uint8Array): string {
   const { text, isExact } = textOf(value);
-  if (isExact && !/\p{Cc}/u.test(text)) return JSON.stringify(text);
+  if (isExact && isPlainText(text)) return JSON.stringify(text);
   return `0x${Buffer.from(value).toString("hex")}`;
 }
