@@ -353,7 +353,7 @@ describe.skipIf(!hasTools)("bombs", () => {
     putLe32(patch.inode(spare[0]!), INODE.i_flags, EXTENTS_FL);
     patch.inode(spare[0]!).set([0x0a, 0xf3, 0, 0, 4, 0, 0, 0], INODE.i_block);
     setRoot([[spare[0]!, "hole", FILE]]);
-    await get(patch.bytes, { maxBytes: "1MiB" });
+    await get(patch.bytes, { maxBytes: MIB });
     const { size, blocks: sectors } = statSync(join(destination, "hole"));
     expect([size, sectors]).toEqual([2 ** 40, 0]);
   });
@@ -361,7 +361,7 @@ describe.skipIf(!hasTools)("bombs", () => {
   test("one block behind many files stops at --max-bytes", async () => {
     for (const ino of spare.slice(0, 60)) putFile(ino, blocks[1]!, "x".repeat(KIB));
     setRoot(spare.slice(0, 60).map((ino, index): DirRecord => [ino, `${index}`, FILE]));
-    const { said, exitCode } = await get(patch.bytes, { maxBytes: "16KiB" });
+    const { said, exitCode } = await get(patch.bytes, { maxBytes: 16 * KIB });
     expect(said).toContain("--max-bytes");
     expect(exitCode).toBe(1);
     expect(readdirSync(destination).length).toBeLessThanOrEqual(17);

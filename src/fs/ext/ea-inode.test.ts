@@ -7,6 +7,7 @@ import {
   inodeXattrs,
 } from "../../../test/support/ext-names.ts";
 import { eaValueHash } from "./checksum.ts";
+import type { EaProgress } from "./ea-inode.ts";
 import { xattrEntryHashes } from "./ea-inode.ts";
 import type { ExtInode } from "./inode.ts";
 import { EA_INODE_FL, S_IFDIR, S_IFREG, SB } from "./layout.ts";
@@ -93,6 +94,25 @@ describe("a value in an inode of its own", () => {
       await expect(read(hugeAttribute(change))).rejects.toMatchObject({ code: "EUCLEAN" });
     });
   }
+
+  it("costs as many looks at its map as it has pieces, however often the call is run again", async () => {
+    const iBlock = Array.from({ length: 8 }, (_, at) => 600 + 2 * at);
+    const { test, owner } = hugeAttribute({ value: { iBlock } });
+    for (const [at, blocknr] of iBlock.entries()) {
+      test.block(blocknr).set(VALUE.subarray(at * 1024, (at + 1) * 1024));
+    }
+    let looks = 0;
+    const mapBlocks = test.core.mapBlocks.bind(test.core);
+    test.core.mapBlocks = (...args) => {
+      looks++;
+      return mapBlocks(...args);
+    };
+    const progress: EaProgress = new Map();
+    const xattrs = await test.core.metadata.run(() => readXattrs(test.core, owner, progress));
+    expect(xattrs.get("user.huge")).toEqual(VALUE);
+    // Each piece is looked up before it is there, and once more when it is.
+    expect(looks).toBe(16);
+  });
 
   it("is refused when many entries name one large value", async () => {
     const test = makeTestCore(superblockWith([SB.s_feature_incompat, 0x6c2]));

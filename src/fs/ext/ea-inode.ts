@@ -61,14 +61,32 @@ function wordsOf(value: Uint8Array): number[] {
   return words;
 }
 
+/** How far the value in an inode has been read. */
+interface EaReading {
+  readonly value: Uint8Array;
+  /** First file block that is still to be copied. */
+  fileBlock: number;
+}
+
 /**
- * The value of `entry` of the inode `owner`, whose `valueIno` is not 0; a new array.
+ * What one call has read by now, by inode: kept while the call is run again for each block that was
+ * not cached, so that a scattered value of n blocks costs n copies and not n * n.
+ */
+export type EaProgress = Map<number, EaReading>;
+
+/**
+ * The value of `entry` of the inode `owner`, whose `valueIno` is not 0; the array in `progress`.
  *
  * @throws {FsError} `EUCLEAN` for an inode that is no value, has another size, a hole, or other
  *   content than its hashes say; what reading it throws
  * @throws {BlockMiss} for a block that is not cached: let it pass
  */
-export function readEaInode(ctx: ExtContext, owner: ExtInode, entry: XattrEntry): Uint8Array {
+export function readEaInode(
+  ctx: ExtContext,
+  owner: ExtInode,
+  entry: XattrEntry,
+  progress: EaProgress,
+): Uint8Array {
   const inode = ctx.inode(entry.valueIno);
   const bad = (what: string): FsError =>
     new FsError("EUCLEAN", { detail: `inode ${owner.ino}: value in inode ${inode.ino}: ${what}` });
@@ -78,7 +96,7 @@ export function readEaInode(ctx: ExtContext, owner: ExtInode, entry: XattrEntry)
   if (inode.size !== entry.valueBytes) {
     throw bad(`i_size is ${inode.size}, e_value_size ${entry.valueBytes}`);
   }
-  const value = readContent(ctx, inode, bad);
+  const value = readContent(ctx, inode, bad, progress);
   const storedHash = le32(inode.raw, INODE.i_atime);
   if (isLustreValue(inode, owner, entry, storedHash)) return value;
   if (eaValueHash(ctx.seed, value) !== storedHash) throw bad("its content does not match i_atime");
@@ -101,19 +119,31 @@ function isLustreValue(
   );
 }
 
-function readContent(ctx: ExtContext, inode: ExtInode, bad: (what: string) => FsError): Uint8Array {
+function readContent(
+  ctx: ExtContext,
+  inode: ExtInode,
+  bad: (what: string) => FsError,
+  progress: EaProgress,
+): Uint8Array {
   const { blockBytes } = ctx.sb;
-  const value = new Uint8Array(inode.size);
+  let reading = progress.get(inode.ino);
+  if (reading === undefined) {
+    reading = { value: new Uint8Array(inode.size), fileBlock: 0 };
+    progress.set(inode.ino, reading);
+  }
+  const { value } = reading;
   const blockCount = Math.ceil(inode.size / blockBytes);
   const aheadCount = Math.max(1, Math.floor(AHEAD_BYTES / blockBytes));
-  for (let fileBlock = 0; fileBlock < blockCount; ) {
+  while (reading.fileBlock < blockCount) {
+    const { fileBlock } = reading;
     const run = ctx.mapBlocks(inode, fileBlock, Math.min(blockCount - fileBlock, aheadCount));
     if (run.physical === 0 || run.isUnwritten) throw bad(`file block ${fileBlock} is missing`);
-    for (let done = 0; done < run.count; done++, fileBlock++) {
+    for (let done = 0; done < run.count; done++) {
       const blocknr = run.physical + done;
       const data = ctx.metadata.blockWithin(blocknr, run.physical, run.count);
-      const at = fileBlock * blockBytes;
+      const at = reading.fileBlock * blockBytes;
       value.set(data.subarray(0, Math.min(blockBytes, value.length - at)), at);
+      reading.fileBlock++;
     }
   }
   return value;

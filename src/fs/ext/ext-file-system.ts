@@ -23,6 +23,7 @@ import type { DirectoryBatch, FileExtent, FileSystem, FileSystemUsage, VfsInode 
 import type { ExtCore } from "./core.ts";
 import { describeImage, type ImageFindings, typeNameOf } from "./describe.ts";
 import { dirLookup, dirRead } from "./dir.ts";
+import type { EaProgress } from "./ea-inode.ts";
 import { RO_COMPAT_SHARED_BLOCKS } from "./features.ts";
 import { FileMappings } from "./file-ops.ts";
 import { indirectReachBytes } from "./indirect.ts";
@@ -107,7 +108,10 @@ export class ExtFileSystem implements FileSystem {
   }
 
   xattrs(inode: VfsInode, signal?: AbortSignal): MaybeAsync<ReadonlyMap<string, Uint8Array>> {
-    return this.core.metadata.run(() => readXattrs(this.core, inode as ExtInode), signal);
+    const progress: EaProgress = new Map();
+    const read = (): ReadonlyMap<string, Uint8Array> =>
+      readXattrs(this.core, inode as ExtInode, progress);
+    return this.core.metadata.run(read, signal);
   }
 
   openFile(inode: VfsInode): CacheFile {

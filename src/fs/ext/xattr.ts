@@ -13,7 +13,7 @@ import { FsError } from "../../lib/errno.ts";
 import { MIB } from "../../lib/units.ts";
 import { aclFromDisk, aclToUser } from "./acl.ts";
 import type { ExtContext } from "./context.ts";
-import { readEaInode } from "./ea-inode.ts";
+import { type EaProgress, readEaInode } from "./ea-inode.ts";
 import type { ExtInode } from "./inode.ts";
 import { GOOD_OLD_INODE_BYTES, I_BLOCK_BYTES } from "./layout.ts";
 import {
@@ -71,20 +71,30 @@ function blockEntries(ctx: ExtContext, inode: ExtInode): readonly XattrEntry[] {
 }
 
 /** The value of `entry` of `inode`, a copy. */
-function storedValueOf(ctx: ExtContext, inode: ExtInode, entry: XattrEntry): Uint8Array {
-  return entry.valueIno === 0 ? entry.value.slice() : readEaInode(ctx, inode, entry);
+function storedValueOf(
+  ctx: ExtContext,
+  inode: ExtInode,
+  entry: XattrEntry,
+  progress: EaProgress,
+): Uint8Array {
+  return entry.valueIno === 0 ? entry.value.slice() : readEaInode(ctx, inode, entry, progress);
 }
 
 /**
  * All attributes of `inode` that root sees, by full name, with the values that `getxattr` gives:
  * those in the inode first. Access control lists are in the form of users (`acl.ts`). Bytes of a
- * name that are not UTF-8 become lone surrogates U+DC80..U+DCFF.
+ * name that are not UTF-8 become lone surrogates U+DC80..U+DCFF. A caller that runs this again for
+ * each miss gives the same `progress` each time.
  *
  * @throws {FsError} `EUCLEAN`/`EBADMSG` for a damaged list, block, value or access control list;
  *   `E2BIG` if the values have more than 32 MiB together
  * @throws {BlockMiss} for a block that is not cached: let it pass
  */
-export function readXattrs(ctx: ExtContext, inode: ExtInode): ReadonlyMap<string, Uint8Array> {
+export function readXattrs(
+  ctx: ExtContext,
+  inode: ExtInode,
+  progress: EaProgress = new Map(),
+): ReadonlyMap<string, Uint8Array> {
   const found = new Map<string, XattrEntry>();
   let totalBytes = 0;
   for (const entries of [inodeEntries(ctx, inode), blockEntries(ctx, inode)]) {
@@ -103,7 +113,7 @@ export function readXattrs(ctx: ExtContext, inode: ExtInode): ReadonlyMap<string
   }
   const shown = new Map<string, Uint8Array>();
   for (const [name, entry] of found) {
-    const value = shownValue(ctx, inode, entry, name);
+    const value = shownValue(ctx, inode, entry, name, progress);
     if (value !== undefined) shown.set(name, value);
   }
   return shown;
@@ -117,8 +127,9 @@ function shownValue(
   inode: ExtInode,
   entry: XattrEntry,
   name: string,
+  progress: EaProgress,
 ): Uint8Array | undefined {
-  const value = storedValueOf(ctx, inode, entry);
+  const value = storedValueOf(ctx, inode, entry, progress);
   const isAcl = entry.index === XATTR_INDEX_ACL_ACCESS || entry.index === XATTR_INDEX_ACL_DEFAULT;
   if (!isAcl) return value;
   const acl = aclFromDisk(value, `inode ${inode.ino}: ${name}`);
@@ -140,7 +151,7 @@ export function rawXattr(
     entry.name.length === name.length &&
     entry.name.every((byte, at) => byte === name[at]);
   const entry = inodeEntries(ctx, inode).find(isMeant) ?? blockEntries(ctx, inode).find(isMeant);
-  return entry && storedValueOf(ctx, inode, entry);
+  return entry && storedValueOf(ctx, inode, entry, new Map());
 }
 
 /**
