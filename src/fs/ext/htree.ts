@@ -45,6 +45,11 @@ const DX_TAIL_BYTES = 8;
 const DX_BLOCK_MASK = 0x0fff_ffff;
 /** Read on a miss: leaves of one directory are wanted in no order, so not far. */
 const AHEAD_BYTES = 16 * KIB;
+/**
+ * Leaves that names of one hash may fill: a longer chain is read without the index, since a lookup
+ * begins anew for each leaf that is not cached.
+ */
+const LEAVES_MAX = 64;
 const LEVELS_MAX = 1;
 const LEVELS_MAX_LARGE_DIR = 2;
 
@@ -147,11 +152,11 @@ class DxSearch {
       const node = this.#child(frames);
       frames.push({ node, at: entryFor(node, major) });
     }
-    for (let leaves = 0; leaves < this.#blockCount; leaves++) {
+    for (let leaves = 0; leaves < LEAVES_MAX; leaves++) {
       const ino = this.#searchLeaf(blockAt(frames.at(-1)!), wanted);
       if (ino !== 0 || !this.#continues(frames, major)) return ino;
     }
-    throw new BadIndex("its chain of equal hashes does not end");
+    throw new BadIndex("its chain of equal hashes is too long");
   }
 
   /** Moves `frames` to the next leaf; false if no name with the hash `major` can be there. */
