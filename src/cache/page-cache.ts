@@ -64,6 +64,10 @@ export interface CacheStats extends Readonly<ReclaimCounters> {
   readonly hits: number;
   /** Folios that a read had to wait for or to start a read of. */
   readonly misses: number;
+  /** Times that a block of metadata was wanted and cached. */
+  readonly metadataHits: number;
+  /** Blocks of metadata that somebody had to wait for. */
+  readonly metadataMisses: number;
   /** Pages added to files. */
   readonly addedPages: number;
   readonly cachedPages: number;
@@ -79,6 +83,8 @@ class CacheCounters implements ReclaimCounters {
   bytes = 0;
   hits = 0;
   misses = 0;
+  metadataHits = 0;
+  metadataMisses = 0;
   addedPages = 0;
   evictedPages = 0;
   refaultedPages = 0;

@@ -22,11 +22,12 @@ import { filemapRead, IOCB_NOIO, type Kiocb } from "../cache/filemap.ts";
 import type { PageCache } from "../cache/page-cache.ts";
 import { RawVolume } from "../fs/raw/raw-volume.ts";
 import { type Clock, realClock } from "../lib/clock.ts";
-import { EBADF, FsError } from "../lib/errno.ts";
+import { EAGAIN, EBADF, FsError } from "../lib/errno.ts";
 import { isPromise, type MaybeAsync } from "../lib/maybe.ts";
 import type { Store } from "../store/store.ts";
-import { checkInteger } from "./arguments.ts";
+import { checkInteger, outOfRange } from "./arguments.ts";
 import { makeCache } from "./make-cache.ts";
+import { readErrorOf } from "./read-error.ts";
 import { newBytes } from "./text.ts";
 import type { VolumeStats } from "./volume.ts";
 
@@ -110,7 +111,8 @@ export class CachedFile {
     this.#now.posBytes = checkOffset(offsetBytes);
     const got = filemapRead(this.#now, into);
     if (isPromise(got)) throw new FsError("EIO", { syscall: "read", detail: "a NOIO read waited" });
-    return got;
+    if (got >= 0 || got === -EAGAIN) return got;
+    throw readErrorOf(this.#file, got, this.#now.posBytes, this.#store.name);
   }
 
   /**
@@ -150,8 +152,7 @@ export class CachedFile {
   #filled(iocb: Kiocb, into: Uint8Array, filled: number, got: number): MaybeAsync<number> {
     if (got < 0) {
       iocb.signal?.throwIfAborted();
-      const detail = `${this.#store.name} at byte ${iocb.posBytes}`;
-      throw FsError.of(got, { syscall: "read", detail });
+      throw readErrorOf(this.#file, got, iocb.posBytes, this.#store.name);
     }
     const total = filled + got;
     if (got === 0 || total === into.length) return total;
@@ -170,5 +171,9 @@ export async function cached(store: Store, options: CachedOptions = {}): Promise
 }
 
 function checkOffset(offset: number | bigint): number {
+  const isExact = typeof offset === "bigint" && BigInt.asUintN(53, offset) === offset;
+  if (typeof offset === "bigint" && !isExact) {
+    throw outOfRange("offset", `>= 0 && <= ${Number.MAX_SAFE_INTEGER}`, offset);
+  }
   return checkInteger(typeof offset === "bigint" ? Number(offset) : offset, "offset");
 }

@@ -6,7 +6,7 @@ import { MIB } from "../lib/units.ts";
 import { formatSize, parseSize } from "./size-text.ts";
 
 /** Smallest cache that the public calls make. */
-const CACHE_BYTES_MIN = 4 * MIB;
+export const CACHE_BYTES_MIN: number = 4 * MIB;
 const CACHE_BYTES_DEFAULT = 256 * MIB;
 
 /**

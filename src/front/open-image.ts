@@ -46,7 +46,14 @@ export async function openImage(spec: ImageSpec, options: OpenImageOptions = {})
   const { journal, ...rest } = options;
   const store = await storeOf(spec);
   if (journal === undefined) return openVolume(store, rest);
-  return openVolume(store, { ...rest, journal: await storeOf(journal) });
+  let journalStore: Store;
+  try {
+    journalStore = await storeOf(journal);
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+  return openVolume(store, { ...rest, journal: journalStore });
 }
 
 /** Opens `spec` as one plain file behind the page cache, whatever is in it. */

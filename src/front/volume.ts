@@ -67,12 +67,14 @@ export class Volume {
   readonly partition: Partition | undefined;
   readonly cache: PageCache;
   readonly #store: Store;
+  readonly #stores: readonly Store[];
   readonly #devices: readonly StoreBlockDevice[];
-  #isClosed = false;
+  #closing: Promise<void> | undefined;
 
   /** For `openVolume` alone. */
   constructor(parts: VolumeParts) {
     this.#store = parts.store;
+    this.#stores = parts.stores;
     this.#devices = parts.devices;
     this.cache = parts.cache;
     this.fileSystem = parts.fileSystem;
@@ -103,14 +105,20 @@ export class Volume {
     return { block: this.#devices[0]!.stats, cache: this.cache.stats() };
   }
 
-  /** Closes handles, caches and the store. A second call does nothing. */
-  async close(): Promise<void> {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
+  /**
+   * Closes handles, caches and stores, once calls under way are done. A second call waits for the
+   * first.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     await this.fs.closeAll();
     await this.fileSystem.close();
     for (const device of this.#devices) await device.close();
-    await this.#store.close();
+    for (const store of this.#stores) await store.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -120,6 +128,8 @@ export class Volume {
 
 interface VolumeParts {
   readonly store: Store;
+  /** All that are to be closed. */
+  readonly stores: readonly Store[];
   readonly devices: readonly StoreBlockDevice[];
   readonly cache: PageCache;
   readonly fileSystem: FileSystem;
@@ -128,7 +138,8 @@ interface VolumeParts {
 }
 
 /**
- * Opens the ext2/3/4 file system in `store`, which the volume owns from now on, also if this fails.
+ * Opens the ext2/3/4 file system in `store`. The volume owns it and the store of an external journal
+ * from now on, also if this fails.
  *
  * @throws {FsError} `EINVAL` if there is no such file system or the choice of partition is not
  *   clear, `EUCLEAN`/`EBADMSG` for a damaged one, `EOPNOTSUPP` for features that quire does not
@@ -137,6 +148,7 @@ interface VolumeParts {
 export async function openVolume(store: Store, options: VolumeOptions = {}): Promise<Volume> {
   const clock = options.clock ?? realClock;
   const devices: StoreBlockDevice[] = [];
+  const stores = options.journal === undefined ? [store] : [store, options.journal];
   try {
     const cache = makeCache(options.cache, clock);
     const disk = new StoreBlockDevice(store, { clock });
@@ -146,10 +158,10 @@ export async function openVolume(store: Store, options: VolumeOptions = {}): Pro
     const device = partition === undefined ? disk : deviceOf(disk, partition, clock);
     const mount = mountOptions(options, clock, devices);
     const fileSystem = await mountExt(device, cache, mount);
-    return new Volume({ store, devices, cache, fileSystem, partitionTable, partition });
+    return new Volume({ store, stores, devices, cache, fileSystem, partitionTable, partition });
   } catch (error) {
     for (const device of devices) await device.close();
-    await store.close();
+    for (const opened of stores) await opened.close();
     throw error;
   }
 }

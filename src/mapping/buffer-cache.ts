@@ -101,7 +101,9 @@ export class BufferCache {
     if (folio === undefined || folio.private === null) return undefined;
     const buffer = (folio.private as readonly BufferHead[])[blocknr % this.#blocksPerFolio]!;
     if (!buffer.isUptodate) return undefined;
-    this.mapping.cache.lru.markAccessed(folio);
+    const { cache } = this.mapping;
+    cache.counters.metadataHits++;
+    cache.lru.markAccessed(folio);
     return buffer;
   }
 
@@ -164,6 +166,7 @@ export class BufferCache {
     const isThere = Number.isInteger(blocknr) && blocknr >= 0 && blocknr < this.blockCount;
     if (!isThere) throw this.#error("EIO", blocknr);
     signal?.throwIfAborted();
+    this.mapping.cache.counters.metadataMisses++;
     let buffer = this.#find(blocknr);
     while (buffer === undefined) {
       const allocated = this.mapping.cache.allocFolioWait(this.#order, signal);

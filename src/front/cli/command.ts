@@ -10,9 +10,11 @@
  */
 import type { Command } from "commander";
 import { hasErrnoCode } from "../../lib/errno.ts";
+import { CACHE_BYTES_MIN } from "../make-cache.ts";
 import { openImage } from "../open-image.ts";
+import { formatSize, parseSize } from "../size-text.ts";
 import type { Volume } from "../volume.ts";
-import { printable, type Streams } from "./output.ts";
+import { plainLine, printable, type Streams } from "./output.ts";
 
 export const EXIT_DONE = 0;
 export const EXIT_FAILED = 1;
@@ -23,7 +25,7 @@ export const EXIT_INTERRUPTED = 130;
 /** The options that every command takes. */
 export interface CommonOptions {
   readonly partition?: number;
-  readonly cache?: string;
+  readonly cache?: number;
   readonly json?: boolean;
   readonly noload?: boolean;
   readonly superblock?: string;
@@ -47,7 +49,11 @@ export class UsageError extends Error {
 export function withCommonOptions(command: Command): Command {
   return command
     .option("-p, --partition <number>", "partition to open, as the table counts", partitionNumber)
-    .option("-c, --cache <size>", 'size of the page cache, such as "64MiB" (default 256MiB)')
+    .option(
+      "-c, --cache <size>",
+      'size of the page cache, such as "64MiB" (default 256MiB)',
+      cacheSize,
+    )
     .option("--json", "print JSON")
     .option("--noload", "do not replay the journal: show the image as it lies")
     .option("--superblock <which>", '"backup", or the block that holds a superblock')
@@ -62,6 +68,22 @@ export function wholeNumber(text: string, name: string): number {
     throw new UsageError(`${name} must be a whole number, not "${printable(text)}"`);
   }
   return value;
+}
+
+/** A size in bytes, as an option of `name`. */
+export function sizeOption(text: string, name: string): number {
+  try {
+    return parseSize(text, name);
+  } catch {
+    throw new UsageError(`${name} must be a size such as "64MiB", not "${printable(text)}"`);
+  }
+}
+
+function cacheSize(text: string): number {
+  const size = sizeOption(text, "--cache");
+  if (size >= CACHE_BYTES_MIN) return size;
+  const least = formatSize(CACHE_BYTES_MIN);
+  throw new UsageError(`--cache must be at least ${least}, not ${formatSize(size)}`);
 }
 
 function partitionNumber(text: string): number {
@@ -91,7 +113,7 @@ export async function withVolume<T>(
   });
   try {
     for (const warning of volume.info().warnings) {
-      context.stderr.write(`quire: warning: ${printable(warning)}\n`);
+      context.stderr.write(`quire: warning: ${plainLine(warning)}\n`);
     }
     return await task(volume);
   } finally {
@@ -111,7 +133,24 @@ export function exitCodeOf(error: unknown): number {
 
 /** Prints an error as a sentence and raises the exit code. */
 export function report(error: unknown, context: CommandContext): void {
-  const text = error instanceof Error ? error.message : String(error);
-  context.stderr.write(`quire: ${printable(text)}\n`);
-  context.fail(exitCodeOf(error));
+  context.stderr.write(`quire: ${plainLine(sentenceOf(error, context.signal))}\n`);
+  context.fail(context.signal.aborted ? EXIT_INTERRUPTED : exitCodeOf(error));
+}
+
+/** Does `task` for one path of several: its error is reported and the next one is done. */
+export async function attempt(context: CommandContext, task: () => Promise<void>): Promise<void> {
+  try {
+    await task();
+  } catch (error) {
+    context.signal.throwIfAborted();
+    report(error, context);
+  }
+}
+
+/** The message, with that of the store's own error behind it where there is one. */
+function sentenceOf(error: unknown, signal: AbortSignal): string {
+  if (signal.aborted) return "interrupted";
+  if (!(error instanceof Error)) return String(error);
+  const { cause } = error;
+  return cause instanceof Error ? `${error.message} (${cause.message})` : error.message;
 }

@@ -17,6 +17,22 @@ export function typeLetter(type: FileType): string {
   return LETTERS[type];
 }
 
+const NAMES: Readonly<Record<FileType, string>> = {
+  file: "regular file",
+  directory: "directory",
+  symlink: "symlink",
+  character: "character device",
+  block: "block device",
+  fifo: "FIFO",
+  socket: "socket",
+  unknown: "file of unknown type",
+};
+
+/** A type in words. */
+export function typeName(type: FileType): string {
+  return NAMES[type];
+}
+
 /** "drwxr-xr-x", as `ls -l` shows a mode. */
 export function modeText(type: FileType, mode: number): string {
   const triple = (bits: number, special: boolean, letter: string): string => {

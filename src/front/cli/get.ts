@@ -24,6 +24,7 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
+  statSync,
   symlinkSync,
   writeSync,
 } from "node:fs";
@@ -31,9 +32,10 @@ import { filemapRead } from "../../cache/filemap.ts";
 import type { VfsInode } from "../../fs/vfs.ts";
 import { FsError } from "../../lib/errno.ts";
 import { GIB, MIB } from "../../lib/units.ts";
-import { parseSize } from "../size-text.ts";
+import { readErrorOf } from "../read-error.ts";
 import type { Volume } from "../volume.ts";
 import { type CommandContext, type CommonOptions, report } from "./command.ts";
+import { typeName } from "./format.ts";
 import { applyMetadata, type MadeFile, type MetadataChoice, makeSpecial } from "./get-metadata.ts";
 import { checkName, isInsideTarget } from "./get-names.ts";
 import { dataSegments } from "./manifest.ts";
@@ -42,7 +44,7 @@ import { joinPath, type Visit, walkTree } from "./walk.ts";
 
 /** Options of `get`. */
 export interface GetOptions extends CommonOptions {
-  readonly maxBytes?: string;
+  readonly maxBytes?: number;
   readonly maxFiles?: number;
   readonly owner?: boolean;
   readonly xattrs?: boolean;
@@ -82,10 +84,7 @@ class Extraction {
     this.#context = context;
     this.#progress = progress;
     const imageBytes = volume.info().sizeBytes;
-    this.#bytesLeft =
-      options.maxBytes === undefined
-        ? Math.max(4 * imageBytes, GIB)
-        : parseSize(options.maxBytes, "--max-bytes");
+    this.#bytesLeft = options.maxBytes ?? Math.max(4 * imageBytes, GIB);
     this.#filesLeft = options.maxFiles ?? MAX_FILES_DEFAULT;
   }
 
@@ -168,8 +167,7 @@ class Extraction {
           const got = await filemapRead(iocb, this.#buffer.subarray(0, wanted));
           if (got < 0) {
             signal.throwIfAborted();
-            const detail = `byte ${at} of inode ${inode.ino}`;
-            throw FsError.of(got, { syscall: "read", path: path.toString(), detail });
+            throw readErrorOf(file, got, at, `inode ${inode.ino}, for ${path}`);
           }
           if (got === 0) break;
           this.#spend(got);
@@ -193,7 +191,7 @@ class Extraction {
   #copySpecial(inode: VfsInode, path: Buffer): boolean {
     const name = printable(path);
     if (this.#options.special !== true) {
-      this.#say(`left out ${name}, a ${inode.type}: --special makes such files`);
+      this.#say(`left out ${name}, a ${typeName(inode.type)}: --special makes such files`);
       return false;
     }
     makeSpecial(inode, path);
@@ -244,9 +242,14 @@ function exists(path: Buffer): boolean {
 
 /** Where the copy goes: `destination` itself if it is new, else a new name in that directory. */
 function targetOf(source: string, destination: string): Buffer {
-  const found = lstatSync(destination, { throwIfNoEntry: false });
+  // The user's own path: a link in it leads where the user wants.
+  const found = statSync(destination, { throwIfNoEntry: false });
   if (found === undefined) return Buffer.from(destination.replace(/(.)\/+$/, "$1"));
-  const name = source.split("/").filter(Boolean).pop();
+  const name = source
+    .split("/")
+    .filter((part) => part !== "" && part !== ".")
+    .pop();
+  if (name !== undefined) checkName(Buffer.from(name));
   const isDirectory = found.isDirectory();
   const path = isDirectory && name ? `${destination.replace(/\/+$/, "")}/${name}` : destination;
   const there = lstatSync(path, { throwIfNoEntry: false });

@@ -1,73 +1,170 @@
 /**
- * `quire info`: what an image is, for people in sections of lines, for scripts as one JSON value.
+ * `quire info`: what an image is. First what people look for, one line each; then all the rest.
+ *
+ *     disk.img: ext4 "root", 8.0 GiB, clean
+ *
+ *     Layout      2097152 blocks of 4.0 KiB in 64 groups, 524288 inodes of 256 bytes
+ *     Usage       1.3 GiB of 7.8 GiB (17%), 331 of 524288 inodes
+ *     ..
+ *     Details
+ *       uuid      ..
  */
-
 import { formatSize } from "../size-text.ts";
-import { codedName } from "../text-case.ts";
 import type { Volume } from "../volume.ts";
 import { printable, table } from "./output.ts";
 
-function plain(value: unknown): string {
-  if (value === null || value === undefined || value === "") return "-";
-  if (Array.isArray(value)) return value.map(plain).join(" ") || "-";
-  if (typeof value === "boolean") return value ? "yes" : "no";
-  return printable(String(value));
-}
+type Fields = Readonly<Record<string, unknown>>;
 
-/** One line for each field of a description; nested objects become indented sections. */
-function section(description: Readonly<Record<string, unknown>>, indent: string): string {
-  let text = "";
-  for (const [key, value] of Object.entries(description)) {
-    if (value !== null && typeof value === "object" && !Array.isArray(value)) {
-      const nested = section(value as Record<string, unknown>, `${indent}  `);
-      text += `${indent}${codedName(key)}:\n${nested}`;
-      continue;
-    }
-    const isBytes = /Bytes$/.test(key) && typeof value === "number";
-    const shown = isBytes ? `${value} (${formatSize(value)})` : plain(value);
-    text += `${indent}${`${codedName(key)}:`.padEnd(26)} ${shown}\n`;
-  }
-  return text;
-}
-
-function partitionLines(volume: Volume): string {
-  const { scheme, partitions } = volume.partitionTable;
-  if (partitions.length === 0) return `Partitions: none (${scheme})\n`;
-  const rows = partitions.map((partition) => [
-    partition.number === volume.partition?.number ? "*" : " ",
-    String(partition.number),
-    formatSize(partition.offsetBytes),
-    formatSize(partition.lengthBytes),
-    printable(partition.typeName),
-    printable(partition.label ?? ""),
-  ]);
-  const head = ["", "no", "start", "size", "type", "label"];
-  return `Partitions (${scheme}):\n${table([head, ...rows], [1, 2, 3])}`;
-}
+/** Fields of a description that the first lines tell already. */
+const TOLD: ReadonlySet<string> = new Set(["type", "label", "state", "features", "usage"]);
+const LABEL_WIDTH = 12;
+const TEXT_WIDTH = 78;
 
 /** The text of `quire info`. */
 export function infoText(volume: Volume): string {
   const info = volume.info();
-  const { usage } = info;
-  const usedBlocks = usage.blockCount - usage.freeBlockCount;
-  const used = formatSize(usedBlocks * usage.blockBytes);
-  const total = formatSize(usage.blockCount * usage.blockBytes);
-  const percent = usage.blockCount === 0 ? 0 : Math.round((100 * usedBlocks) / usage.blockCount);
-  const usedInodes = usage.inodeCount - usage.freeInodeCount;
+  const { fileSystem } = info;
+  const label = textIn(fileSystem, "label");
+  const named = label === "" ? "" : ` "${label}"`;
+  const head = [
+    `${printable(info.name)}: ${volume.fileSystem.typeName}${named}`,
+    formatSize(info.sizeBytes),
+    textIn(fileSystem, "state"),
+  ];
   return (
-    `${printable(info.name)}: ${volume.fileSystem.typeName}, ${formatSize(info.sizeBytes)}\n` +
-    partitionLines(volume) +
-    `Used: ${used} of ${total} (${percent}%), ${usedInodes} of ${usage.inodeCount} inodes\n` +
-    `File system:\n${section(volume.fileSystem.describe(), "  ")}`
+    `${head.filter(Boolean).join(", ")}\n\n` +
+    line("Layout", layoutText(fileSystem)) +
+    line("Features", listIn(fileSystem, "features")) +
+    line("Usage", usageText(volume)) +
+    line("Journal", journalText(fileSystem)) +
+    line("Partitions", volume.partitionTable.scheme) +
+    partitionRows(volume) +
+    `\nDetails\n${section(fileSystem, "  ", TOLD)}`
   );
 }
 
-/** What the store and the cache did, in lines. */
-export function statsText(volume: Volume): string {
-  const { block, cache } = volume.stats();
-  return `Block layer:\n${section(flat(block), "  ")}Page cache:\n${section(flat(cache), "  ")}`;
+/** A label and text behind it, broken at blanks; nothing for no text. */
+export function line(label: string, text: string): string {
+  if (text === "") return "";
+  const lines: string[] = [];
+  let current = "";
+  for (const word of text.split(" ")) {
+    const joined = current === "" ? word : `${current} ${word}`;
+    if (current !== "" && joined.length > TEXT_WIDTH - LABEL_WIDTH) {
+      lines.push(current);
+      current = word;
+    } else current = joined;
+  }
+  lines.push(current);
+  const indent = " ".repeat(LABEL_WIDTH);
+  return `${label.padEnd(LABEL_WIDTH)}${lines.join(`\n${indent}`)}\n`;
 }
 
-function flat(value: object): Record<string, unknown> {
-  return JSON.parse(JSON.stringify(value)) as Record<string, unknown>;
+/** "1 group", "2 groups". */
+export function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+/** "inodesPerGroup" to "inodes per group": names of fields as people read them. */
+export function fieldName(name: string): string {
+  return name.replace(/([a-z0-9])([A-Z])/g, (_all, before: string, letter: string) => {
+    return `${before} ${letter.toLowerCase()}`;
+  });
+}
+
+function fieldsIn(fields: Fields, key: string): Fields {
+  const value = fields[key];
+  return typeof value === "object" && value !== null ? (value as Fields) : {};
+}
+
+function textIn(fields: Fields, key: string): string {
+  const value = fields[key];
+  return typeof value === "string" ? printable(value) : "";
+}
+
+function numberIn(fields: Fields, key: string): number {
+  const value = fields[key];
+  return typeof value === "number" ? value : 0;
+}
+
+function listIn(fields: Fields, key: string): string {
+  const value = fields[key];
+  return Array.isArray(value) ? value.map((item) => printable(String(item))).join(" ") : "";
+}
+
+function layoutText(fileSystem: Fields): string {
+  const layout = fieldsIn(fileSystem, "layout");
+  const blocks = counted(numberIn(layout, "blockCount"), "block");
+  const groups = counted(numberIn(layout, "groupCount"), "group");
+  const inodes = counted(numberIn(fieldsIn(fileSystem, "usage"), "inodes"), "inode");
+  const clusters = numberIn(layout, "clusterBytes");
+  return (
+    `${blocks} of ${formatSize(numberIn(layout, "blockBytes"))} in ${groups}, ` +
+    `${inodes} of ${numberIn(layout, "inodeBytes")} bytes` +
+    (clusters === 0 ? "" : `, clusters of ${formatSize(clusters)}`)
+  );
+}
+
+function usageText(volume: Volume): string {
+  const { blockBytes, blockCount, freeBlockCount, ...usage } = volume.fileSystem.usage();
+  const usedBlocks = Math.max(blockCount - freeBlockCount, 0);
+  const percent = blockCount === 0 ? 0 : Math.round((100 * usedBlocks) / blockCount);
+  const used = formatSize(usedBlocks * blockBytes);
+  const inodes = `${usage.inodeCount - usage.freeInodeCount} of ${usage.inodeCount} inodes`;
+  return `${used} of ${formatSize(blockCount * blockBytes)} (${percent}%), ${inodes}`;
+}
+
+function journalText(fileSystem: Fields): string {
+  const journal = fieldsIn(fileSystem, "journal");
+  if (Object.keys(journal).length === 0) return "none";
+  const blocks = numberIn(journal, "blockCount");
+  const replayed = numberIn(journal, "transactionCount") + numberIn(journal, "fastCommitCount");
+  return [
+    textIn(journal, "kind"),
+    blocks === 0 ? "" : counted(blocks, "block"),
+    replayed === 0 ? "nothing to replay" : `${counted(replayed, "commit")} replayed into memory`,
+  ]
+    .filter(Boolean)
+    .join(", ");
+}
+
+function partitionRows(volume: Volume): string {
+  const { partitions } = volume.partitionTable;
+  if (partitions.length === 0) return "";
+  const rows = partitions.map((partition) => [
+    partition.number === volume.partition?.number ? "open" : "",
+    String(partition.number),
+    formatSize(partition.offsetBytes),
+    formatSize(partition.lengthBytes),
+    printable(partition.typeName) + (partition.label ? ` "${printable(partition.label)}"` : ""),
+  ]);
+  const head = ["", "number", "start", "size", "type"];
+  return table([head, ...rows], [0, 1, 2, 3]);
+}
+
+/** A line for each field that says something; nested objects become indented sections. */
+function section(fields: Fields, indent: string, told: ReadonlySet<string> = new Set()): string {
+  let text = "";
+  for (const [key, value] of Object.entries(fields)) {
+    if (told.has(key) || isNothing(value)) continue;
+    if (typeof value === "object" && !Array.isArray(value)) {
+      const nested = section(value as Fields, `${indent}  `);
+      if (nested !== "") text += `${indent}${fieldName(key)}\n${nested}`;
+      continue;
+    }
+    const isBytes = /Bytes$/.test(key) && typeof value === "number";
+    const shown = isBytes ? `${value} (${formatSize(value)})` : plain(value);
+    text += `${indent}${fieldName(key).padEnd(27)} ${shown}\n`;
+  }
+  return text;
+}
+
+function isNothing(value: unknown): boolean {
+  return value === null || value === undefined || value === "" || plain(value) === "";
+}
+
+function plain(value: unknown): string {
+  if (Array.isArray(value)) return value.map(plain).join(" ");
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  return printable(String(value));
 }

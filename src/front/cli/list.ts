@@ -3,7 +3,7 @@ import type { FileSystem, VfsInode } from "../../fs/vfs.ts";
 import { byteOfSector } from "../../lib/units.ts";
 import { formatSize } from "../size-text.ts";
 import type { Volume } from "../volume.ts";
-import { type CommandContext, type CommonOptions, report, UsageError } from "./command.ts";
+import { attempt, type CommandContext, type CommonOptions, report, UsageError } from "./command.ts";
 import { attributesJson, modeText, timeText, typeLetter } from "./format.ts";
 import { jsonLine, Progress, printable, printJson, table, textOf, writeAll } from "./output.ts";
 import { sortedEntries, type Visit, walkTree } from "./walk.ts";
@@ -40,26 +40,39 @@ export async function runLs(
 ): Promise<void> {
   const json: object[] = [];
   for (const path of paths) {
-    const inode = await volume.fs.inode(path, { followLinks: options.long !== true });
-    const isDirectory = inode.type === "directory";
-    const listed: Listed[] = [];
-    if (isDirectory) {
-      for (const entry of await sortedEntries(volume.fileSystem, inode, context.signal)) {
-        if (options.all !== true && entry.name[0] === 0x2e) continue;
-        const child = await volume.fileSystem.inode(entry.ino, context.signal);
-        listed.push({ name: entry.name, inode: child });
+    await attempt(context, async () => {
+      const follow = { followLinks: options.long !== true, signal: context.signal };
+      const inode = await volume.fs.inode(path, follow);
+      const isDirectory = inode.type === "directory";
+      const listed = isDirectory
+        ? await childrenOf(volume.fileSystem, inode, options, context)
+        : [{ name: new TextEncoder().encode(path), inode }];
+      if (options.json === true) {
+        for (const item of listed) json.push(await itemJson(volume.fileSystem, item));
+        return;
       }
-    } else {
-      listed.push({ name: new TextEncoder().encode(path), inode });
-    }
-    if (options.json === true) {
-      for (const item of listed) json.push(await itemJson(volume.fileSystem, item));
-      continue;
-    }
-    if (paths.length > 1 && isDirectory) context.stdout.write(`${printable(path)}:\n`);
-    await writeAll(context.stdout, await lsText(volume.fileSystem, listed, options));
+      if (paths.length > 1 && isDirectory) context.stdout.write(`${printable(path)}:\n`);
+      await writeAll(context.stdout, await lsText(volume.fileSystem, listed, options));
+    });
   }
   if (options.json === true) printJson(context.stdout, json);
+}
+
+/** The entries to list; one whose inode cannot be read is reported and left out. */
+async function childrenOf(
+  fs: FileSystem,
+  directory: VfsInode,
+  options: LsOptions,
+  context: CommandContext,
+): Promise<Listed[]> {
+  const listed: Listed[] = [];
+  for (const { name, ino } of await sortedEntries(fs, directory, context.signal)) {
+    if (options.all !== true && name[0] === 0x2e) continue;
+    await attempt(context, async () => {
+      listed.push({ name, inode: await fs.inode(ino, context.signal) });
+    });
+  }
+  return listed;
 }
 
 async function itemJson(fs: FileSystem, { name, inode }: Listed): Promise<object> {

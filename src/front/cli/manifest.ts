@@ -11,6 +11,7 @@ import { filemapRead } from "../../cache/filemap.ts";
 import type { FileSystem, VfsInode } from "../../fs/vfs.ts";
 import { FsError, hasErrnoCode } from "../../lib/errno.ts";
 import { MIB } from "../../lib/units.ts";
+import { readErrorOf } from "../read-error.ts";
 import { nanoseconds, octalMode, typeLetter } from "./format.ts";
 import { textOf } from "./output.ts";
 import { compareBytes, type Visit } from "./walk.ts";
@@ -23,6 +24,12 @@ const CHUNK_BYTES = MIB;
 export type OnBytes = (bytes: number) => void;
 
 /**
+ * The content fields of inodes with several names, found when they were met first: SEEK_DATA counts
+ * cached pages of unwritten extents as data, so the second look would see what the first has read.
+ */
+export type ContentMemo = Map<number, Record<string, unknown>>;
+
+/**
  * The line of one file. What cannot be read is named in `error`, and the caller is told by
  * `onError`.
  */
@@ -32,6 +39,7 @@ export async function manifestOf(
   onBytes: OnBytes,
   onError: (error: unknown) => void,
   signal?: AbortSignal,
+  memo?: ContentMemo,
 ): Promise<Record<string, unknown>> {
   const { inode } = visit;
   const attributes = inode.attributes();
@@ -48,7 +56,10 @@ export async function manifestOf(
     blocks: attributes.sectorCount,
   };
   try {
-    await addByType(line, fs, inode, onBytes, signal);
+    const known = memo?.get(inode.ino);
+    const content = known ?? (await contentOf(fs, inode, onBytes, signal));
+    if (attributes.nlink > 1) memo?.set(inode.ino, content);
+    Object.assign(line, content);
     line["xattrs"] = await xattrFields(fs, inode, signal);
   } catch (error) {
     if (!hasErrnoCode(error)) throw error;
@@ -61,24 +72,21 @@ export async function manifestOf(
   return line;
 }
 
-async function addByType(
-  line: Record<string, unknown>,
+async function contentOf(
   fs: FileSystem,
   inode: VfsInode,
   onBytes: OnBytes,
   signal?: AbortSignal,
-): Promise<void> {
+): Promise<Record<string, unknown>> {
   if (inode.type === "file") {
-    line["size"] = inode.size;
-    const segments = await dataSegments(fs, inode, signal);
-    Object.assign(line, await contentHash(fs, inode, segments, onBytes, signal));
-    line["data"] = segments;
-  } else if (inode.type === "symlink") {
-    Object.assign(line, textFields("target", await fs.readlink(inode, signal)));
-  } else if (inode.type === "character" || inode.type === "block") {
-    const { rdevMajor, rdevMinor } = inode.attributes();
-    line["rdev"] = [rdevMajor, rdevMinor];
+    const data = await dataSegments(fs, inode, signal);
+    const hash = await contentHash(fs, inode, data, onBytes, signal);
+    return { size: inode.size, ...hash, data };
   }
+  if (inode.type === "symlink") return textFields("target", await fs.readlink(inode, signal));
+  if (inode.type !== "character" && inode.type !== "block") return {};
+  const { rdevMajor, rdevMinor } = inode.attributes();
+  return { rdev: [rdevMajor, rdevMinor] };
 }
 
 /** `name` as text, and `name_b64` beside it where the bytes are not UTF-8. */
@@ -175,7 +183,7 @@ async function hashRange(
     const got = await filemapRead(iocb, buffer.subarray(0, wanted));
     if (got < 0) {
       signal?.throwIfAborted();
-      throw FsError.of(got, { syscall: "read", detail: `byte ${at} of inode ${inode.ino}` });
+      throw readErrorOf(file, got, at, `inode ${inode.ino}`);
     }
     if (got === 0) break;
     hash.update(buffer.subarray(0, got));

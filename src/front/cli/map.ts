@@ -5,6 +5,7 @@
  */
 import type { FileExtent, FileSystem } from "../../fs/vfs.ts";
 import { formatSize } from "../size-text.ts";
+import { counted } from "./info.ts";
 import { table } from "./output.ts";
 
 const STRIP_CHARACTERS = 64;
@@ -43,7 +44,7 @@ export function mapText(fs: FileSystem, sizeBytes: number, extents: readonly Fil
   const usage = fs.usage();
   const diskBytes = usage.blockCount * usage.blockBytes;
   const sizes = `${formatSize(sizeBytes)} of file on ${formatSize(diskBytes)} of disk`;
-  const head = `${extents.length} extents, ${sizes}\n`;
+  const head = `${counted(extents.length, "extent")}, ${sizes}\n`;
   const rows = extents.map((extent) => [
     String(extent.logicalBytes),
     extent.physicalBytes === -1 ? "-" : String(extent.physicalBytes),

@@ -42,6 +42,11 @@ export function printable(bytes: Uint8Array | string): string {
   return out;
 }
 
+/** A sentence as a terminal may show it: as `printable`, but backslashes stay as they are. */
+export function plainLine(text: string): string {
+  return text.replace(UNSAFE, (char) => (char === "\\" ? char : escapeControls(char)));
+}
+
 // Controls, line separators, and the marks that reorder text, which can make a name look like
 // another.
 const UNSAFE = /[\p{Cc}\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]|\\/gu;
@@ -144,10 +149,12 @@ export async function writeAll(
     const done = (error?: Error): void => {
       out.removeListener("drain", done);
       out.removeListener("error", done);
+      out.removeListener("close", done);
       if (error) reject(error);
       else resolve();
     };
     out.once("drain", done);
     out.once("error", done);
+    out.once("close", done);
   });
 }

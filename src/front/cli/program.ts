@@ -12,18 +12,20 @@ import {
   EXIT_DONE,
   EXIT_USAGE,
   report,
+  sizeOption,
   wholeNumber,
   withCommonOptions,
   withVolume,
 } from "./command.ts";
 import { runGet } from "./get.ts";
-import { infoText, statsText } from "./info.ts";
+import { infoText } from "./info.ts";
 import { runDu, runFind, runLs } from "./list.ts";
-import { manifestOf } from "./manifest.ts";
+import { type ContentMemo, manifestOf } from "./manifest.ts";
 import { extentJson, mapText } from "./map.ts";
 import { jsonLine, Progress, printable, printJson, type Streams, writeAll } from "./output.ts";
 import { runCat, runStat } from "./show.ts";
-import { TREE_BOUNDS, treeOf, treeText } from "./tree.ts";
+import { statsText } from "./stats-text.ts";
+import { TREE_BOUNDS, type TreeBounds, treeOf, treeText } from "./tree.ts";
 import { walkTree } from "./walk.ts";
 
 const EXIT_HELP =
@@ -33,6 +35,11 @@ const number =
   (name: string) =>
   (text: string): number =>
     wholeNumber(text, name);
+
+/** For a tree: damage is reported, and the rest is drawn. */
+function reporting(context: CommandContext): Pick<TreeBounds, "signal" | "onError"> {
+  return { signal: context.signal, onError: (error) => report(error, context) };
+}
 
 /** Adds `quire VERB IMAGE ..` with the common options and its examples. */
 function verb(program: Command, usage: string, description: string, examples: string): Command {
@@ -73,7 +80,7 @@ function addTree(program: Command, context: CommandContext): void {
         withVolume(image, options, context, async (volume) => {
           const start = await volume.fs.inode(path ?? "/");
           const { depth: depthMax, entries: entriesMax, lines: linesMax } = options;
-          const bounds = { depthMax, entriesMax, linesMax, signal: context.signal };
+          const bounds = { depthMax, entriesMax, linesMax, ...reporting(context) };
           const name = printable(path ?? "/");
           const tree = await treeOf(volume.fileSystem, start, name, bounds);
           if (options.json === true) printJson(context.stdout, tree);
@@ -166,6 +173,7 @@ function addManifest(program: Command, context: CommandContext): void {
     withVolume(image, options, context, async (volume) => {
       const start = await volume.fs.inode(path ?? "/", { followLinks: false });
       const progress = new Progress("hashed", context);
+      const memo: ContentMemo = new Map();
       const { signal } = context;
       const onError = (_path: Uint8Array, error: unknown): void => report(error, context);
       try {
@@ -176,6 +184,7 @@ function addManifest(program: Command, context: CommandContext): void {
             (bytes) => progress.add(0, bytes),
             (error) => report(error, context),
             signal,
+            memo,
           );
           progress.add(1, 0);
           await writeAll(context.stdout, jsonLine(line));
@@ -194,13 +203,17 @@ function addGet(program: Command, context: CommandContext): void {
     "copy a file or directory out of the image, as cp -a does",
     "  quire get disk.img /etc ./etc-of-image\n  quire get disk.img /boot/vmlinuz .\n",
   )
-    .option("--max-bytes <size>", "refuse to write more than this (default: 4 x image, least 1GiB)")
+    .option(
+      "--max-bytes <size>",
+      "refuse to write more than this (default: 4 times the image, at least 1GiB)",
+      (text: string) => sizeOption(text, "--max-bytes"),
+    )
     .option("--max-files <n>", "refuse to make more files", number("--max-files"), 1_000_000)
     .option("--owner", "set owners and groups (default as root)")
     .option("--no-owner", "leave owners alone")
     .option("--xattrs", "set extended attributes (default as root)")
     .option("--no-xattrs", "leave extended attributes out")
-    .option("--special", "make device nodes, FIFOs and sockets (needs root)")
+    .option("--special", "make device nodes (needs root), FIFOs and sockets")
     .option("--preserve-privileges", "keep setuid, setgid, capabilities and trusted xattrs")
     .option("--allow-external-symlinks", "keep symlinks that lead out of the destination")
     .action((image: string, source: string, destination: string, options: CommonOptions) =>
@@ -219,14 +232,14 @@ function addOverview(program: Command, context: CommandContext): void {
   ).action((image: string, options: CommonOptions) =>
     withVolume(image, options, context, async (volume) => {
       const start = await volume.fs.inode("/");
-      const bounds = { ...TREE_BOUNDS, signal: context.signal };
+      const bounds = { ...TREE_BOUNDS, ...reporting(context) };
       const tree = await treeOf(volume.fileSystem, start, "/", bounds);
       if (options.json === true) {
         printJson(context.stdout, { info: volume.info(), tree, stats: volume.stats() });
         return;
       }
-      await writeAll(context.stdout, `${infoText(volume)}Tree:\n${treeText(tree)}`);
-      await writeAll(context.stdout, statsText(volume));
+      await writeAll(context.stdout, `${infoText(volume)}\nTree\n${treeText(tree)}\n`);
+      await writeAll(context.stdout, `What this took\n${statsText(volume.stats())}`);
     }),
   );
 }

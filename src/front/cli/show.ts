@@ -1,8 +1,9 @@
 /** `quire cat` and `stat`: the commands that show one file. */
+import type { VfsInode } from "../../fs/vfs.ts";
 import { MIB } from "../../lib/units.ts";
 import type { Volume } from "../volume.ts";
-import type { CommandContext, CommonOptions } from "./command.ts";
-import { attributesJson, modeText, octalMode, timeText } from "./format.ts";
+import { attempt, type CommandContext, type CommonOptions } from "./command.ts";
+import { attributesJson, modeText, octalMode, timeText, typeName } from "./format.ts";
 import { isPlainText, printable, printJson, table, textOf, writeAll } from "./output.ts";
 
 /** Options of `stat`. */
@@ -18,18 +19,20 @@ export async function runCat(
   paths: readonly string[],
   context: CommandContext,
 ): Promise<void> {
-  for (const path of paths) {
-    const handle = await volume.fs.open(path, "r", null, { signal: context.signal });
-    try {
-      for (;;) {
-        const buffer = Buffer.allocUnsafe(CHUNK_BYTES);
-        const { bytesRead } = await handle.read(buffer, { signal: context.signal });
-        if (bytesRead === 0) break;
-        await writeAll(context.stdout, buffer.subarray(0, bytesRead));
-      }
-    } finally {
-      await handle.close();
+  for (const path of paths) await attempt(context, () => catOne(volume, path, context));
+}
+
+async function catOne(volume: Volume, path: string, context: CommandContext): Promise<void> {
+  const handle = await volume.fs.open(path, "r", null, { signal: context.signal });
+  try {
+    for (;;) {
+      const buffer = Buffer.allocUnsafe(CHUNK_BYTES);
+      const { bytesRead } = await handle.read(buffer, { signal: context.signal });
+      if (bytesRead === 0) break;
+      await writeAll(context.stdout, buffer.subarray(0, bytesRead));
     }
+  } finally {
+    await handle.close();
   }
 }
 
@@ -42,42 +45,66 @@ export async function runStat(
 ): Promise<void> {
   const json: object[] = [];
   for (const path of paths) {
-    const look = { followLinks: options.dereference === true, signal: context.signal };
-    const inode = await volume.fs.inode(path, look);
-    const xattrs = await volume.fileSystem.xattrs(inode, context.signal);
-    const isLink = inode.type === "symlink";
-    const target = isLink ? await volume.fileSystem.readlink(inode, context.signal) : undefined;
-    const attributes = inode.attributes();
-    if (options.json === true) {
-      json.push({
-        path,
-        ...attributesJson(inode.type, attributes),
-        ...(target === undefined ? {} : { target: textOf(target).text }),
-        xattrs: Object.fromEntries(
-          [...xattrs].map(([name, value]) => [name, Buffer.from(value).toString("base64")]),
-        ),
-      });
-      continue;
-    }
-    const rows = [
-      ["path", printable(path) + (target === undefined ? "" : ` -> ${printable(target)}`)],
-      ["type", inode.type],
-      ["inode", `${attributes.ino} generation ${attributes.generation}`],
-      ["mode", `${octalMode(attributes.mode)} ${modeText(inode.type, attributes.mode)}`],
-      ["owner", `uid ${attributes.uid} gid ${attributes.gid} project ${attributes.projectId}`],
-      ["links", String(attributes.nlink)],
-      ["size", `${attributes.sizeBytes} bytes, ${attributes.sectorCount} sectors of 512`],
-      ["device", `${attributes.rdevMajor}, ${attributes.rdevMinor}`],
-      ["flags", `0x${attributes.flags.toString(16)}`],
-      ["access", timeText(attributes.atime)],
-      ["modify", timeText(attributes.mtime)],
-      ["change", timeText(attributes.ctime)],
-      ["birth", attributes.birthtime === undefined ? "-" : timeText(attributes.birthtime)],
-      ...[...xattrs].map(([name, value]) => ["xattr", `${printable(name)} = ${shownValue(value)}`]),
-    ];
-    await writeAll(context.stdout, table(rows, []));
+    await attempt(context, async () => {
+      const facts = await factsOf(volume, path, options, context);
+      if (options.json === true) json.push(statJson(facts));
+      else await writeAll(context.stdout, table(statRows(facts), []));
+    });
   }
   if (options.json === true) printJson(context.stdout, json);
+}
+
+/** What `stat` shows of one file. */
+interface StatFacts {
+  readonly path: string;
+  readonly inode: VfsInode;
+  readonly target: Uint8Array | undefined;
+  readonly xattrs: ReadonlyMap<string, Uint8Array>;
+}
+
+async function factsOf(
+  volume: Volume,
+  path: string,
+  options: StatCommandOptions,
+  { signal }: CommandContext,
+): Promise<StatFacts> {
+  const inode = await volume.fs.inode(path, { followLinks: options.dereference === true, signal });
+  const xattrs = await volume.fileSystem.xattrs(inode, signal);
+  const isLink = inode.type === "symlink";
+  const target = isLink ? await volume.fileSystem.readlink(inode, signal) : undefined;
+  return { path, inode, target, xattrs };
+}
+
+function statJson({ path, inode, target, xattrs }: StatFacts): object {
+  const values = [...xattrs].map(([name, value]) => [name, Buffer.from(value).toString("base64")]);
+  return {
+    path,
+    ...attributesJson(inode.type, inode.attributes()),
+    ...(target === undefined ? {} : { target: textOf(target).text }),
+    xattrs: Object.fromEntries(values),
+  };
+}
+
+function statRows({ path, inode, target, xattrs }: StatFacts): string[][] {
+  const attributes = inode.attributes();
+  const isDevice = inode.type === "character" || inode.type === "block";
+  const { rdevMajor, rdevMinor, birthtime } = attributes;
+  return [
+    ["path", printable(path) + (target === undefined ? "" : ` -> ${printable(target)}`)],
+    ["type", typeName(inode.type)],
+    ["inode", `${attributes.ino}, generation ${attributes.generation}`],
+    ["mode", `${octalMode(attributes.mode)} ${modeText(inode.type, attributes.mode)}`],
+    ["owner", `uid ${attributes.uid}, gid ${attributes.gid}, project ${attributes.projectId}`],
+    ["links", String(attributes.nlink)],
+    ["size", `${attributes.sizeBytes} bytes, ${attributes.sectorCount} sectors of 512`],
+    ...(isDevice ? [["device", `${rdevMajor}, ${rdevMinor}`]] : []),
+    ["flags", `0x${attributes.flags.toString(16)}`],
+    ["access", timeText(attributes.atime)],
+    ["modify", timeText(attributes.mtime)],
+    ["change", timeText(attributes.ctime)],
+    ...(birthtime === undefined ? [] : [["birth", timeText(birthtime)]]),
+    ...[...xattrs].map(([name, value]) => ["xattr", `${printable(name)} = ${shownValue(value)}`]),
+  ];
 }
 
 function shownValue(value: Uint8Array): string {

@@ -1,5 +1,6 @@
 /** `quire tree`: the directory tree drawn with lines, as much of it as was asked for. */
 import type { FileSystem, VfsInode } from "../../fs/vfs.ts";
+import { hasErrnoCode } from "../../lib/errno.ts";
 import { typeLetter } from "./format.ts";
 import { printable } from "./output.ts";
 import { sortedEntries } from "./walk.ts";
@@ -12,6 +13,8 @@ export interface TreeBounds {
   /** Lines drawn in all. */
   readonly linesMax: number;
   readonly signal?: AbortSignal | undefined;
+  /** Told of each file that is shown with an error instead of what is in it. */
+  readonly onError?: ((error: unknown) => void) | undefined;
 }
 
 export const TREE_BOUNDS: TreeBounds = { depthMax: 4, entriesMax: 30, linesMax: 400 };
@@ -29,6 +32,8 @@ export interface TreeNode {
   readonly children?: TreeNode[];
   /** Entries of this directory that were left out. */
   readonly omitted?: number;
+  /** Why the file, or what is in it, cannot be shown. */
+  readonly error?: string;
 }
 
 interface TreeCount {
@@ -70,8 +75,17 @@ async function nodeOf(
   above.add(inode.ino);
   for (const entry of entries) {
     if (children.length >= bounds.entriesMax || count.lines >= bounds.linesMax) break;
-    const child = await fs.inode(entry.ino, bounds.signal);
-    children.push(await nodeOf(fs, child, printable(entry.name), depth + 1, count, above));
+    const childName = printable(entry.name);
+    try {
+      const child = await fs.inode(entry.ino, bounds.signal);
+      children.push(await nodeOf(fs, child, childName, depth + 1, count, above));
+    } catch (error) {
+      bounds.signal?.throwIfAborted();
+      if (!hasErrnoCode(error)) throw error;
+      bounds.onError?.(error);
+      const type = typeLetter(entry.type);
+      children.push({ name: childName, type, ino: entry.ino, size: 0, error: error.code });
+    }
   }
   above.delete(inode.ino);
   const omitted = entries.length - children.length;
@@ -82,7 +96,8 @@ async function nodeOf(
 export function treeText(node: TreeNode, prefix = ""): string {
   const target = node.target === undefined ? "" : ` -> ${node.target}`;
   const slash = node.type === "d" && !node.name.endsWith("/") ? "/" : "";
-  let text = `${node.name}${slash}${target}\n`;
+  const error = node.error === undefined ? "" : ` (${node.error})`;
+  let text = `${node.name}${slash}${target}${error}\n`;
   const children = node.children ?? [];
   children.forEach((child, at) => {
     const isLast = at === children.length - 1 && node.omitted === undefined;

@@ -79,7 +79,7 @@ export async function* walkTree(
   yield { path: DOT, name: DOT, inode: start, depth: 0 };
   const stack: Level[] = [];
   const guard = new TreeGuard(fs);
-  await enter(fs, stack, guard, start, DOT, options);
+  if (maxDepth > 0) await enter(fs, stack, guard, start, DOT, options);
   while (stack.length > 0) {
     options.signal?.throwIfAborted();
     const level = stack[stack.length - 1]!;
@@ -92,7 +92,7 @@ export async function* walkTree(
     const visit = await visitOf(fs, entry, path, stack.length, options);
     if (visit === undefined) continue;
     yield visit;
-    if (visit.inode.type !== "directory" || stack.length > maxDepth) continue;
+    if (visit.inode.type !== "directory" || stack.length >= maxDepth) continue;
     await enter(fs, stack, guard, visit.inode, path, options);
   }
 }
@@ -109,6 +109,7 @@ async function visitOf(
     const inode = isPromise(loaded) ? await loaded : loaded;
     return { path, name: entry.name, inode, depth };
   } catch (error) {
+    options.signal?.throwIfAborted();
     if (options.onError === undefined) throw error;
     options.onError(path, error);
     return undefined;
@@ -132,6 +133,7 @@ async function enter(
     const entries = await sortedEntries(fs, inode, options.signal);
     stack.push({ path, entries, at: 0 });
   } catch (error) {
+    options.signal?.throwIfAborted();
     if (options.onError === undefined) throw error;
     options.onError(path, error);
   }
