@@ -230,7 +230,7 @@ function onDemo(arg: string, verb: string): string {
     "/var/lib/big.db": "/etc/os-release",
     "/boot/vmlinuz": "/etc/os-release",
     "/usr": "/etc",
-    "/etc": verb === "get" ? "/docs" : "/etc", // It holds a link to another place.
+    "/etc": verb === "get" ? "/data" : "/etc", // It holds links to other places.
     "2": verb === "info" ? "1" : "2",
   };
   if (arg.startsWith("./")) return join(folder, `${arg.slice(2)}-${copies++}`);
