@@ -4,8 +4,8 @@
  *     pages    index -> folio    (one entry for all pages of a large folio)
  *              index -> shadow   (a small integer, where a folio was evicted)
  *
- *  1. A folio stands in the index at the pages `index .. index + pageCount` exactly while its `mapping`
- *     is this one. It enters and leaves locked.
+ *  1. A folio stands in the index at the pages `index .. index + pageCount` exactly while its
+ *     `mapping` is this one. It enters and leaves locked.
  *  2. `nrpages` is the number of pages of folios here; `shadowCount` the number of shadows.
  *  3. Folios have an order from `minOrder` to `maxOrder` and begin at a multiple of their size.
  *
@@ -25,8 +25,9 @@ import type { ReadaheadControl } from "./readahead.ts";
 import type { Shadow } from "./reclaim.ts";
 
 /**
- * What a file system does for the cache (`struct address_space_operations`). Any of these may throw or
- * reject: the cache takes the error's number, and unlocks what was being filled as not uptodate.
+ * What a file system does for the cache (`struct address_space_operations`). Any of these may
+ * throw or reject: the cache takes the error's number, and unlocks what was being filled as not
+ * uptodate.
  */
 export interface AddressSpaceOperations {
   /**
@@ -35,14 +36,17 @@ export interface AddressSpaceOperations {
    */
   readFolio(file: CacheFile | null, folio: Folio): MaybeAsync<Errno>;
   /**
-   * Takes locked folios with `rac.next()` and starts to fill them, in few large requests. It owns what it
-   * took, and ends each with `folio.endRead`. What it leaves is dropped from the cache. If it throws, the
-   * folio taken last counts as failed; so it must not have submitted that one.
+   * Takes locked folios with `rac.next()` and starts to fill them, in few large requests. It owns
+   * what it took, and ends each with `folio.endRead`. What it leaves is dropped from the cache.
+   * If it throws, the folio taken last counts as failed; so it must not have submitted that one.
    */
   readahead?(rac: ReadaheadControl): MaybeAsync<void>;
   /** True if these bytes of a folio that is not uptodate are valid (`is_partially_uptodate`). */
   isPartiallyUptodate?(folio: Folio, fromBytes: number, countBytes: number): boolean;
-  /** Detaches what it attached to a clean locked folio; false if that is still needed (`release_folio`). */
+  /**
+   * Detaches what it attached to a clean locked folio; false if that is still needed
+   * (`release_folio`).
+   */
   releaseFolio?(folio: Folio): boolean;
   /** The bytes of a locked folio are being given up, whatever their state (`invalidate_folio`). */
   invalidateFolio?(folio: Folio, offsetBytes: number, lengthBytes: number): void;
@@ -103,7 +107,10 @@ export class AddressSpace {
     this.stableWrites = options.stableWrites ?? false;
   }
 
-  /** The folio that holds page `index`, whatever its state; no reference is taken (`filemap_get_folio`). */
+  /**
+   * The folio that holds page `index`, whatever its state; no reference is taken
+   * (`filemap_get_folio`).
+   */
   folioAt(index: number): Folio | undefined {
     const entry = this.pages.load(index);
     return typeof entry === "object" ? entry : undefined;
@@ -120,9 +127,10 @@ export class AddressSpace {
   }
 
   /**
-   * Locks a folio from `allocFolio` and puts it into the index from page `index` on, a multiple of its
-   * size (`filemap_add_folio`). The index takes a reference of its own. Returns 0; `-EEXIST` if a page
-   * there is cached, `-EFBIG` behind the last page, `-EBADF` while the mapping is closed: then the folio is as it was. Never waits.
+   * Locks a folio from `allocFolio` and puts it into the index from page `index` on, a multiple
+   * of its size (`filemap_add_folio`). The index takes a reference of its own. Returns 0;
+   * `-EEXIST` if a page there is cached, `-EFBIG` behind the last page, `-EBADF` while the
+   * mapping is closed: then the folio is as it was. Never waits.
    */
   addFolio(folio: Folio, index: number): Errno {
     assert(folio.mapping === null, "a folio is in one file at most");
@@ -144,8 +152,8 @@ export class AddressSpace {
   }
 
   /**
-   * Takes a locked folio out of the index, with its marks, and leaves `shadow` there if one is given
-   * (`filemap_remove_folio`). The reference of the index passes to the caller, who puts it.
+   * Takes a locked folio out of the index, with its marks, and leaves `shadow` there if one is
+   * given (`filemap_remove_folio`). The reference of the index passes to the caller, who puts it.
    */
   removeFolio(folio: Folio, shadow?: Shadow): void {
     assert(folio.isLocked && folio.mapping === this, "a folio leaves its file locked");
@@ -184,7 +192,10 @@ export class AddressSpace {
     }
   }
 
-  /** Notes a readahead that nobody waits for, until it has submitted its reads. It must not reject. */
+  /**
+   * Notes a readahead that nobody waits for, until it has submitted its reads. It must not
+   * reject.
+   */
   trackReadahead(started: Promise<void>): void {
     this.#readaheads++;
     void started.then(() => {
@@ -198,7 +209,10 @@ export class AddressSpace {
     if (this.#readaheads > 0) return this.#readaheadWaiters.wait();
   }
 
-  /** Throws `AssertionError` if an invariant does not hold. Walks all: for tests and the simulator. */
+  /**
+   * Throws `AssertionError` if an invariant does not hold. Walks all: for tests and the
+   * simulator.
+   */
   verify(): void {
     this.pages.verify();
     let nrpages = 0;

@@ -1,13 +1,14 @@
 /**
  * Arena: the memory of the page cache, frames of 4096 bytes handed out in aligned runs of 2^order.
  *
- *     chained blocks   [ ArrayBuffer 0 ][ ArrayBuffer 1 ][ not made yet ]     made when first needed
+ *     chained blocks   [ ArrayBuffer 0 ][ ArrayBuffer 1 ][ not made yet ]   made when first needed
  *     frames (pfn)      0 1 2 3 4 ...    n n+1 ...
  *     free runs        order 0: 5 -> 17     order 2: 8     order 9: 1024 -> 1536
  *
- * A run of order k begins at a multiple of 2^k. Its buddy is the run beside it with which it forms one
- * of order k + 1; freed runs join their free buddies at once. Metadata lies in typed arrays by pfn, so
- * that an arena of a million frames costs no objects. Invariants, checked by `verify()`:
+ * A run of order k begins at a multiple of 2^k. Its buddy is the run beside it with which it
+ * forms one of order k + 1; freed runs join their free buddies at once. Metadata lies in typed
+ * arrays by pfn, so that an arena of a million frames costs no objects. Invariants, checked by
+ * `verify()`:
  *
  *  1. Every frame of a made block is in exactly one run, free or handed out.
  *  2. No free run below the largest order has a free buddy of its own order.
@@ -83,8 +84,9 @@ export class Arena {
   }
 
   /**
-   * Takes a run of `2 ** order` frames and returns the number of its first (`alloc_pages`); -1 if no run
-   * is free or if it would touch the reserve without `useReserve`. Its bytes are anything. Never waits.
+   * Takes a run of `2 ** order` frames and returns the number of its first (`alloc_pages`); -1 if
+   * no run is free or if it would touch the reserve without `useReserve`. Its bytes are anything.
+   * Never waits.
    */
   alloc(order: number, useReserve = false): number {
     assert(order >>> 0 === order && order <= ORDER_MAX, "an order is in 0..9");
@@ -121,7 +123,10 @@ export class Arena {
     this.#link(first, at);
   }
 
-  /** A view of the run `pfn` of `order`. The caller keeps it as long as it owns the run, not longer. */
+  /**
+   * A view of the run `pfn` of `order`. The caller keeps it as long as it owns the run, not
+   * longer.
+   */
   bytes(pfn: number, order: number): Uint8Array {
     assert(this.#state[pfn] === (TAKEN | order), "only a run that was handed out is looked at");
     const block = this.#blocks[Math.floor(pfn / this.#blockFrames)]!;
@@ -129,7 +134,10 @@ export class Arena {
     return new Uint8Array(block, offsetBytes, PAGE_BYTES << order);
   }
 
-  /** Throws `AssertionError` if an invariant does not hold. Walks all: for tests and the simulator. */
+  /**
+   * Throws `AssertionError` if an invariant does not hold. Walks all: for tests and the
+   * simulator.
+   */
   verify(): void {
     const madeFrames = Math.min(this.#blocks.length * this.#blockFrames, this.frameCount);
     let freeFrames = this.frameCount - madeFrames;

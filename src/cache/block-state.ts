@@ -1,20 +1,21 @@
 /**
- * FolioBlockState: what is valid, dirty and in flight in the parts of one folio, where all-or-nothing
- * does not do. One object for all who look at parts: iomap's blocks, buffer heads, the vnode pager.
+ * FolioBlockState: what is valid, dirty and in flight in the parts of one folio, where
+ * all-or-nothing does not do. One object for all who look at parts: iomap's blocks, buffer heads,
+ * the vnode pager.
  *
  *     folio, 4 units    [ 0 ][ 1 ][ 2 ][ 3 ]
  *     valid               1    1    0    1       bytes are what the file holds
  *     dirty               0    1    0    0       newer than the store; only where valid
  *     inFlight            0    0    0    1       being written
  *
- *  1. The folio is uptodate exactly when all its units are valid, once no read of it is pending. Setting
- *     the last bit sets the flag in the same step, except while `readPendingBytes` is above 0: then the
- *     last completion does, through `folio.endRead`.
+ *  1. The folio is uptodate exactly when all its units are valid, once no read of it is pending.
+ *     Setting the last bit sets the flag in the same step, except while `readPendingBytes` is
+ *     above 0: then the last completion does, through `folio.endRead`.
  *  2. A dirty unit lies in a valid one, and makes the folio dirty.
  *  3. Something in flight, or `writePendingBytes` above 0, means that the folio is under writeback.
  *
- * After `struct iomap_folio_state` in `fs/iomap/buffered-io.c` of Linux and the `valid` and `dirty` bits
- * of BSD's `vm_page`.
+ * After `struct iomap_folio_state` in `fs/iomap/buffered-io.c` of Linux and the `valid` and
+ * `dirty` bits of BSD's `vm_page`.
  */
 import { assert } from "../lib/assert.ts";
 import type { Folio } from "./folio.ts";
@@ -115,8 +116,8 @@ export class FolioBlockState {
   }
 
   /**
-   * Notes that the range, of whole units, holds what the file holds (`ifs_set_range_uptodate`). The last
-   * missing unit makes the folio uptodate, unless a read of it is pending.
+   * Notes that the range, of whole units, holds what the file holds (`ifs_set_range_uptodate`).
+   * The last missing unit makes the folio uptodate, unless a read of it is pending.
    */
   setValid(fromBytes: number, lengthBytes: number): void {
     assert(fromBytes % this.unitBytes === 0, "a valid range begins at a unit");
@@ -173,8 +174,8 @@ export class FolioBlockState {
 }
 
 /**
- * Gives `folio` a state of `unitBytes` units, or returns the one that it has (`ifs_alloc`). A new state
- * takes over the folio's flags: uptodate as all valid, dirty as all dirty.
+ * Gives `folio` a state of `unitBytes` units, or returns the one that it has (`ifs_alloc`). A new
+ * state takes over the folio's flags: uptodate as all valid, dirty as all dirty.
  */
 export function attachBlockState(folio: Folio, unitBytes: number): FolioBlockState {
   folio.blockState ??= new FolioBlockState(folio, unitBytes);

@@ -39,7 +39,10 @@ export class CacheFile {
   isRandom = false;
   /** Up to where write errors were reported to this file. */
   readonly wbErrSince: ErrseqCursor;
-  /** The folio read last: a reader of small pieces finds it without a walk. May have left the file. */
+  /**
+   * The folio read last: a reader of small pieces finds it without a walk. May have left the
+   * file.
+   */
   lastFolio: Folio | null = null;
 
   constructor(mapping: AddressSpace) {
@@ -49,7 +52,10 @@ export class CacheFile {
   }
 }
 
-/** Opens the content of `mapping`: readahead begins anew, and old write errors are old (`do_dentry_open`). */
+/**
+ * Opens the content of `mapping`: readahead begins anew, and old write errors are old
+ * (`do_dentry_open`).
+ */
 export function openCacheFile(mapping: AddressSpace): CacheFile {
   return new CacheFile(mapping);
 }

@@ -20,10 +20,10 @@ export const POSIX_FADV_NOREUSE = 5;
 
 /**
  * Takes `advice`, a `POSIX_FADV_*`, about the bytes from `offsetBytes` on (`generic_fadvise`);
- * `lengthBytes` 0 means to the end. NORMAL, RANDOM and SEQUENTIAL set how the whole file is read ahead;
- * WILLNEED starts to read the range, at most one window of it; DONTNEED drops what is clean and wholly
- * inside. Returns 0, or `-EINVAL` for a negative length or an unknown advice. Waits at most until reads
- * are submitted.
+ * `lengthBytes` 0 means to the end. NORMAL, RANDOM and SEQUENTIAL set how the whole file is read
+ * ahead; WILLNEED starts to read the range, at most one window of it; DONTNEED drops what is
+ * clean and wholly inside. Returns 0, or `-EINVAL` for a negative length or an unknown advice.
+ * Waits at most until reads are submitted.
  */
 export function fadvise(
   file: CacheFile,
@@ -62,7 +62,10 @@ export function fadvise(
   }
 }
 
-/** Drops the pages that lie wholly in the bytes, or reach from inside them over the end of the file. */
+/**
+ * Drops the pages that lie wholly in the bytes, or reach from inside them over the end of the
+ * file.
+ */
 function dropRange({ mapping }: CacheFile, firstByte: number, lastByte: number): void {
   const first = pagesOfBytes(firstByte);
   const isToEnd = lastByte >= mapping.host.size - 1;

@@ -164,7 +164,7 @@ for (const [arenaMib, callBytes, readsMax] of [
   [4, PAGE_BYTES, 208],
   [4, MIB, 200],
 ] as const) {
-  test(`200 MiB in calls of ${callBytes} bytes with ${arenaMib} MiB of memory: ${readsMax} reads`, async () => {
+  test(`200 MiB in calls of ${callBytes} with ${arenaMib} MiB of memory: ${readsMax} reads`, async () => {
     const sizeBytes = 200 * MIB;
     const arenaBytes = arenaMib * MIB;
     const fixture = new CachedFile({ sizeBytes, arenaBytes, maxOrder: 8, raPages: 256 });
@@ -208,7 +208,10 @@ const step: fc.Arbitrary<Step> = fc.record({
   ),
 });
 
-/** Runs `steps` over a gated file in little memory, checking bytes, and that everything comes to rest. */
+/**
+ * Runs `steps` over a gated file in little memory, checking bytes, and that everything comes to
+ * rest.
+ */
 async function runSteps(steps: readonly Step[], maxOrder: number): Promise<void> {
   const sizeBytes = 300 * PAGE_BYTES - 1234;
   const fixture = new CachedFile({ sizeBytes, arenaBytes: 512 * KIB, maxOrder, raPages: 32 });

@@ -11,13 +11,13 @@
  *  2. What is ready is copied before anything is waited for, and the size of the file is read again
  *     before each copy: a reader sees neither bytes behind a new end nor misses ones before it.
  *  3. No folio is locked while it is copied, and none needs to be kept: nothing runs in between.
- *  4. A reader that waits for a folio keeps it until it has copied: else others who wait for memory could
- *     evict it between the end of the read and the reader's turn, for ever.
+ *  4. A reader that waits for a folio keeps it until it has copied: else others who wait for
+ *     memory could evict it between the end of the read and the reader's turn, for ever.
  *  5. Readahead never reports an error. Only the read of one folio, on behalf of this reader, does.
  *
- * Single folios for those who are not readers of a file are in mapping-folio.ts.
- * After `filemap_read` and `filemap_get_pages` in `mm/filemap.c` of Linux. A batch is one folio here, as
- * collecting several before copying saves nothing without locks.
+ * Single folios for those who are not readers of a file are in mapping-folio.ts. After
+ * `filemap_read` and `filemap_get_pages` in `mm/filemap.c` of Linux. A batch is one folio here,
+ * as collecting several before copying saves nothing without locks.
  */
 import { EAGAIN, EEXIST, EINTR, EINVAL, type Errno } from "../lib/errno.ts";
 import { andThen, isPromise, type MaybeAsync } from "../lib/maybe.ts";
@@ -53,11 +53,12 @@ const USED_MASK: number = PG_REFERENCED | PG_ACTIVE;
 /**
  * Fills `into` with the bytes of the file at `iocb.posBytes` (`filemap_read`).
  *
- * Returns the number of bytes read, which is less than `into` holds only at the end of the file or after
- * an error, plus `already`, which the caller has read before. An error is returned only if nothing was
- * read: `-EAGAIN` where the flags forbid what was needed, `-EINTR` after an abort, `-ENOMEM`, `-EINVAL`
- * for a negative position, and whatever the file system gave for the folio that failed, `-EIO` at least.
- * Synchronous if everything is cached. `into` is written until the result is there.
+ * Returns the number of bytes read, which is less than `into` holds only at the end of the file
+ * or after an error, plus `already`, which the caller has read before. An error is returned only
+ * if nothing was read: `-EAGAIN` where the flags forbid what was needed, `-EINTR` after an abort,
+ * `-ENOMEM`, `-EINVAL` for a negative position, and whatever the file system gave for the folio
+ * that failed, `-EIO` at least. Synchronous if everything is cached. `into` is written until the
+ * result is there.
  */
 export function filemapRead(iocb: Kiocb, into: Uint8Array, already = 0): MaybeAsync<number> {
   const { file } = iocb;
@@ -159,8 +160,8 @@ function isOtherFolio(prevPos: number, folio: Folio): boolean {
 }
 
 /**
- * Makes the folio at the position readable, for a read of `wantedBytes` (`filemap_get_pages`). Returns it
- * with a reference, or an errno.
+ * Makes the folio at the position readable, for a read of `wantedBytes` (`filemap_get_pages`).
+ * Returns it with a reference, or an errno.
  */
 function filemapGetPages(iocb: Kiocb, wantedBytes: number): MaybeAsync<Folio | Errno> {
   const { file } = iocb;
@@ -210,8 +211,8 @@ function filemapUseFolio(
 }
 
 /**
- * Reads a folio by itself, or waits for whoever has it locked (`filemap_update_page`). Starts over if it
- * left the file meanwhile. Takes the caller's reference over.
+ * Reads a folio by itself, or waits for whoever has it locked (`filemap_update_page`). Starts
+ * over if it left the file meanwhile. Takes the caller's reference over.
  */
 function filemapUpdateFolio(
   iocb: Kiocb,
@@ -286,7 +287,10 @@ function filemapCreateFolio(iocb: Kiocb, wantedBytes: number): MaybeAsync<Folio 
   });
 }
 
-/** Reads `folio`, locked under the invalidate lock, and gives both back; keeps the reference if it can. */
+/**
+ * Reads `folio`, locked under the invalidate lock, and gives both back; keeps the reference if it
+ * can.
+ */
 function filemapReadLocked(iocb: Kiocb, folio: Folio): MaybeAsync<Folio | Errno> {
   const { file, signal } = iocb;
   const { mapping } = file;

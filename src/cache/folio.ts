@@ -1,20 +1,23 @@
 /**
- * Folio: one cached stretch of a file, 2^order pages in one run of frames, with its state and its lock.
+ * Folio: one cached stretch of a file, 2^order pages in one run of frames, with its state and its
+ * lock.
  *
- *     allocated --add--> locked, in the index --endRead(true)--> uptodate, unlocked --reclaim--> freed
+ *     allocated --add--> locked, in the index --endRead(true)--> uptodate, unlocked --> freed
  *      refs 1             refs 2, then 1            \                refs 1
- *                                                    endRead(false): unlocked, not uptodate: read again
+ *                                              endRead(false): unlocked, not uptodate: read again
  *
- *  1. `refs` counts the index (one, while `mapping` is set) and everybody who keeps the folio over an
- *     `await` or longer. At 0 the frames go back to the arena, and `bytes` must not be touched any more.
- *  2. The lock is held through a read and whenever the folio enters or leaves the index. It is handed to
- *     the first waiter by `unlock`; `tryLock` never overtakes one (rule JS-2).
- *  3. `isUptodate` is set once and stays. The bytes of an uptodate folio are read without the lock, in
- *     one synchronous stretch, for which no reference is needed: nothing can run in between.
+ *  1. `refs` counts the index (one, while `mapping` is set) and everybody who keeps the folio over
+ *     an `await` or longer. At 0 the frames go back to the arena, and `bytes` must not be touched
+ *     any more.
+ *  2. The lock is held through a read and whenever the folio enters or leaves the index. It is
+ *     handed to the first waiter by `unlock`; `tryLock` never overtakes one (rule JS-2).
+ *  3. `isUptodate` is set once and stays. The bytes of an uptodate folio are read without the
+ *     lock, in one synchronous stretch, for which no reference is needed: nothing can run in
+ *     between.
  *  4. With a `blockState`, uptodate means that all units are valid: see block-state.ts.
  *
- * The flags are one small integer, since a cached read tests three of them at once.
- * After `struct folio` and `mm/filemap.c` of Linux. Left out: mapping counts and compound page heads.
+ * The flags are one small integer, since a cached read tests three of them at once. After `struct
+ * folio` and `mm/filemap.c` of Linux. Left out: mapping counts and compound page heads.
  */
 import { assert } from "../lib/assert.ts";
 import { WaitQueue } from "../lib/locks.ts";
@@ -73,7 +76,10 @@ export class Folio {
   readonly sizeBytes: number;
   /** Its frames, for as long as a reference is held. */
   readonly bytes: Uint8Array;
-  /** The address space in whose index it stands; `null` before it is added and after it is removed. */
+  /**
+   * The address space in whose index it stands; `null` before it is added and after it is
+   * removed.
+   */
   mapping: AddressSpace | null = null;
   refs = 1;
   /** Number of its first frame in the arena. */
@@ -82,7 +88,10 @@ export class Folio {
   blockState: FolioBlockState | null = null;
   /** Owned by the mapping layer: buffers. `null` when there is nothing. */
   private: unknown = null;
-  /** Counts the times it was locked: who remembers the value sees whether a lock is still the same. */
+  /**
+   * Counts the times it was locked: who remembers the value sees whether a lock is still the
+   * same.
+   */
   lockSequence = 0;
   /** Neighbours in the list of reclaim. */
   lruNext: Folio | null = null;
@@ -159,7 +168,9 @@ export class Folio {
     this.flags &= ~mask;
   }
 
-  /** Notes that all bytes are what the file holds (`folio_mark_uptodate`). The lock must be held. */
+  /**
+   * Notes that all bytes are what the file holds (`folio_mark_uptodate`). The lock must be held.
+   */
   markUptodate(): void {
     this.flags |= PG_UPTODATE;
     this.blockState?.setAllValid();
@@ -180,8 +191,9 @@ export class Folio {
   }
 
   /**
-   * Locks it, after those who came before (`folio_lock`). The caller holds a reference, and looks at
-   * `mapping` afterwards: the folio may have left the file. Rejects with the reason of `signal`.
+   * Locks it, after those who came before (`folio_lock`). The caller holds a reference, and looks
+   * at `mapping` afterwards: the folio may have left the file. Rejects with the reason of
+   * `signal`.
    */
   lock(signal?: AbortSignal): MaybeAsync<void> {
     if (this.tryLock()) return;
@@ -204,9 +216,9 @@ export class Folio {
   }
 
   /**
-   * Waits until it is not locked, without locking it (`folio_wait_locked`). It may be locked again, or
-   * have left the file, when the caller runs. Rejects with the reason of `signal`; the lock's owner is
-   * not disturbed by that.
+   * Waits until it is not locked, without locking it (`folio_wait_locked`). It may be locked
+   * again, or have left the file, when the caller runs. Rejects with the reason of `signal`; the
+   * lock's owner is not disturbed by that.
    */
   waitLocked(signal?: AbortSignal): MaybeAsync<void> {
     if ((this.flags & PG_LOCKED) !== 0) return this.#waitUnlocked(signal);

@@ -13,6 +13,9 @@ export interface Inode {
   size: number;
   /** Unit in which the file system reads and maps, in bytes; a power of two. */
   readonly blockBytes: number;
-  /** Held for writing by whoever changes content or size (`i_rwsem`). A buffered read does not take it. */
+  /**
+   * Held for writing by whoever changes content or size (`i_rwsem`). A buffered read does not
+   * take it.
+   */
   readonly rwsem: AsyncRwLock;
 }

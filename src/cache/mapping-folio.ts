@@ -1,7 +1,8 @@
 /**
  * Single folios of a mapping, for those who read metadata or fill pages by themselves.
  *
- * After `filemap_get_folio`, `__filemap_get_folio` and `do_read_cache_folio` in `mm/filemap.c` of Linux.
+ * After `filemap_get_folio`, `__filemap_get_folio` and `do_read_cache_folio` in `mm/filemap.c` of
+ * Linux.
  */
 import { EEXIST, EINTR, type Errno } from "../lib/errno.ts";
 import { andThen, isPromise, type MaybeAsync } from "../lib/maybe.ts";
@@ -21,9 +22,9 @@ export function filemapGetFolio(mapping: AddressSpace, index: number): Folio | u
 
 /**
  * The folio that holds page `index`, added if there is none, locked, with a reference
- * (`filemap_grab_folio`). A new one is of the mapping's smallest order and not uptodate. The caller holds
- * no other folio lock. Returns `-ENOMEM` if there is no memory and no hope for some, `-EFBIG` behind the
- * last page, `-EINTR` once `signal` is aborted.
+ * (`filemap_grab_folio`). A new one is of the mapping's smallest order and not uptodate. The
+ * caller holds no other folio lock. Returns `-ENOMEM` if there is no memory and no hope for some,
+ * `-EFBIG` behind the last page, `-EINTR` once `signal` is aborted.
  */
 export function filemapGrabFolio(
   mapping: AddressSpace,
@@ -63,9 +64,9 @@ async function lockCached(
 }
 
 /**
- * The folio that holds page `index`, uptodate, with a reference (`read_mapping_folio`). Reads it by
- * itself if need be, without readahead. Synchronous if it is cached. Returns the errno of the read, or
- * those of `filemapGrabFolio`.
+ * The folio that holds page `index`, uptodate, with a reference (`read_mapping_folio`). Reads it
+ * by itself if need be, without readahead. Synchronous if it is cached. Returns the errno of the
+ * read, or those of `filemapGrabFolio`.
  */
 export function readMappingFolio(
   mapping: AddressSpace,

@@ -1,6 +1,6 @@
 /**
- * One read of one folio by its file system, with every way in which that may fail made one: the folio
- * ends unlocked and not uptodate, and an errno is returned (rule JS-8).
+ * One read of one folio by its file system, with every way in which that may fail made one: the
+ * folio ends unlocked and not uptodate, and an errno is returned (rule JS-8).
  *
  * After `filemap_read_folio` in `mm/filemap.c` of Linux.
  */
@@ -10,12 +10,14 @@ import type { AddressSpace } from "./address-space.ts";
 import type { CacheFile } from "./cache-file.ts";
 import type { Folio } from "./folio.ts";
 
-/** After an error the window shrinks, so that a bad sector is not asked for by ever shifting ones. */
+/**
+ * After an error the window shrinks, so that a bad sector is not asked for by ever shifting ones.
+ */
 const RA_SHRINK_ON_ERROR = 4;
 
 /**
- * Ends the read for which `folio` was locked as `lockSequence` says, if that still owns the lock. A part
- * of it that is in flight ends it instead, when that completes.
+ * Ends the read for which `folio` was locked as `lockSequence` says, if that still owns the lock.
+ * A part of it that is in flight ends it instead, when that completes.
  */
 export function failRead(folio: Folio, lockSequence: number): void {
   if (!folio.isLocked || folio.lockSequence !== lockSequence) return;
@@ -24,8 +26,9 @@ export function failRead(folio: Folio, lockSequence: number): void {
 }
 
 /**
- * Has the file system read the locked `folio`. Returns 0 once the read was submitted, a negative errno
- * once it has failed before that; in either case the folio is unlocked sooner or later. Never rejects.
+ * Has the file system read the locked `folio`. Returns 0 once the read was submitted, a negative
+ * errno once it has failed before that; in either case the folio is unlocked sooner or later.
+ * Never rejects.
  */
 export function startReadFolio(
   mapping: AddressSpace,
@@ -49,9 +52,10 @@ export function startReadFolio(
 }
 
 /**
- * Has the locked `folio` read and waits for it; the caller holds a reference (`filemap_read_folio`).
- * Returns 0 when it is uptodate, else the errno of the file system, `-EIO` if it gave none, or `-EINTR`
- * as soon as `signal` is aborted: the read goes on then, and the next one finds its data.
+ * Has the locked `folio` read and waits for it; the caller holds a reference
+ * (`filemap_read_folio`). Returns 0 when it is uptodate, else the errno of the file system,
+ * `-EIO` if it gave none, or `-EINTR` as soon as `signal` is aborted: the read goes on then, and
+ * the next one finds its data.
  */
 export function filemapReadFolio(
   mapping: AddressSpace,
@@ -71,7 +75,8 @@ async function waitForRead(
   signal: AbortSignal | undefined,
 ): Promise<Errno> {
   try {
-    // Not the hook's promise: this wait can be left, and a failure in the hook unlocks the folio too.
+    // Not the hook's promise: this wait can be left, and a failure in the hook unlocks the folio
+    // too.
     await folio.waitLocked(signal);
   } catch {
     return -EINTR;

@@ -3,17 +3,18 @@
  *
  *     |<----- window, ra.size ----->|<----- next window ----->|
  *     ra.start          [mark]      |
- *        reader ->         when the reader meets the mark, the next window is submitted, so that it is
- *                          there when the reader arrives
+ *        reader ->         when the reader meets the mark, the next window is submitted, so that it
+ *                          is there when the reader arrives
  *
- * A miss starts a window (`pageCacheSyncRa`): at the start of a file, behind the last read, or where the
- * pages before it are cached, which shows a stream that nobody remembers. Any other miss is a random
- * read, and reads exactly what was asked for. A mark starts the next window (`pageCacheAsyncRa`), of
- * larger folios each time.
+ * A miss starts a window (`pageCacheSyncRa`): at the start of a file, behind the last read, or
+ * where the pages before it are cached, which shows a stream that nobody remembers. Any other
+ * miss is a random read, and reads exactly what was asked for. A mark starts the next window
+ * (`pageCacheAsyncRa`), of larger folios each time.
  *
- *  1. Folios are added locked, in ascending order, and handed to the file system in runs without gaps.
- *  2. What the file system does not take is removed again. Errors end here: whoever needs a page that
- *     is not uptodate reads it by itself, and reports what goes wrong then.
+ *  1. Folios are added locked, in ascending order, and handed to the file system in runs without
+ *     gaps.
+ *  2. What the file system does not take is removed again. Errors end here: whoever needs a page
+ *     that is not uptodate reads it by itself, and reports what goes wrong then.
  *  3. Readahead never waits for memory: it reads as much as there is room for.
  *
  * After `mm/readahead.c` of Linux 6.16. Left out: congestion, memory cgroups.
@@ -65,8 +66,8 @@ export class ReadaheadControl {
   }
 
   /**
-   * Takes the next folio, locked and not uptodate, in ascending order (`readahead_folio`); `null` when
-   * all were taken. Whoever takes it ends its read.
+   * Takes the next folio, locked and not uptodate, in ascending order (`readahead_folio`); `null`
+   * when all were taken. Whoever takes it ends its read.
    */
   next(): Folio | null {
     if (this.nrPages === 0) return null;
@@ -252,7 +253,8 @@ function submitWindow(file: CacheFile, ra: FileRaState, demandEnd: number): Mayb
 
 /**
  * Reads because page `index` is not cached and `reqPages` pages from there are wanted
- * (`page_cache_sync_ra`). Resolves when the reads are submitted, not when they are done. Never rejects.
+ * (`page_cache_sync_ra`). Resolves when the reads are submitted, not when they are done. Never
+ * rejects.
  */
 export function pageCacheSyncRa(
   file: CacheFile,
@@ -287,8 +289,9 @@ export function pageCacheSyncRa(
 }
 
 /**
- * Reads the next window because `folio`, which carries the mark, was met by a read that wants `reqPages`
- * pages from it on (`page_cache_async_ra`). Nobody waits for it; the mapping keeps account of it.
+ * Reads the next window because `folio`, which carries the mark, was met by a read that wants
+ * `reqPages` pages from it on (`page_cache_async_ra`). Nobody waits for it; the mapping keeps
+ * account of it.
  */
 export function pageCacheAsyncRa(file: CacheFile, folio: Folio, reqPages: number): void {
   const { ra, mapping } = file;
@@ -318,9 +321,9 @@ export function pageCacheAsyncRa(file: CacheFile, folio: Folio, reqPages: number
 }
 
 /**
- * Reads up to `nrPages` pages from `index` on that are not cached, at most as many as one device request
- * or window takes, without touching the window (`force_page_cache_ra`). Resolves when the reads are
- * submitted. Never rejects.
+ * Reads up to `nrPages` pages from `index` on that are not cached, at most as many as one device
+ * request or window takes, without touching the window (`force_page_cache_ra`). Resolves when the
+ * reads are submitted. Never rejects.
  */
 export function forcePageCacheRa(
   file: CacheFile,
@@ -348,7 +351,10 @@ function forceReadahead(
   }
 }
 
-/** Highest page up to `last` that is not cached; looks at `maxPages` pages. -1 if all from 0 on are. */
+/**
+ * Highest page up to `last` that is not cached; looks at `maxPages` pages. -1 if all from 0 on
+ * are.
+ */
 function prevMiss(mapping: AddressSpace, last: number, maxPages: number): number {
   let index = last;
   while (index >= 0 && last - index < maxPages) {

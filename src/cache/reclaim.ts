@@ -7,17 +7,18 @@
  *     refault   |            v                   |  the longer list gives its tail
  *     soon ---> [ active:   head .......... tail ]
  *
- * One pass over many files must not push out what is used again and again: so what comes new has to be
- * used twice before it counts, and what was evicted shortly before its second use is known again. The
- * clock of this is `age`, the number of pages evicted and activated so far; a shadow is its value at the
- * eviction. The refault distance, clock now minus shadow, is how many more pages the inactive list would
- * have needed to keep the folio; if the active list has that many, the folio goes there at once.
+ * One pass over many files must not push out what is used again and again: so what comes new has
+ * to be used twice before it counts, and what was evicted shortly before its second use is known
+ * again. The clock of this is `age`, the number of pages evicted and activated so far; a shadow
+ * is its value at the eviction. The refault distance, clock now minus shadow, is how many more
+ * pages the inactive list would have needed to keep the folio; if the active list has that many,
+ * the folio goes there at once.
  *
  *  1. A folio with `PG_LRU` is on exactly one list: active if `PG_ACTIVE`, else inactive.
  *  2. A list counts its folios and their pages.
  *
- * After `mm/workingset.c` and `mm/vmscan.c` of Linux. Left out: several generations, memory cgroups,
- * swap; nothing is written from here.
+ * After `mm/workingset.c` and `mm/vmscan.c` of Linux. Left out: several generations, memory
+ * cgroups, swap; nothing is written from here.
  */
 import { assert } from "../lib/assert.ts";
 import type { AddressSpace } from "./address-space.ts";
@@ -108,7 +109,10 @@ export class Lruvec {
     this.counters = counters;
   }
 
-  /** Puts a folio that has just been added to its file on a list; `shadow` is what it replaced there. */
+  /**
+   * Puts a folio that has just been added to its file on a list; `shadow` is what it replaced
+   * there.
+   */
   add(folio: Folio, shadow: Shadow | undefined): void {
     folio.flags |= PG_LRU;
     if (shadow !== undefined) {
@@ -133,8 +137,8 @@ export class Lruvec {
   }
 
   /**
-   * Notes a use (`folio_mark_accessed`): the first one makes an inactive folio referenced, the second
-   * one active; the next one makes it referenced again.
+   * Notes a use (`folio_mark_accessed`): the first one makes an inactive folio referenced, the
+   * second one active; the next one makes it referenced again.
    */
   markAccessed(folio: Folio): void {
     if ((folio.flags & PG_PREFETCHED) !== 0) {
@@ -161,9 +165,9 @@ export class Lruvec {
   }
 
   /**
-   * Evicts clean folios that nobody uses until `wantedPages` are free or all were looked at, and returns
-   * the number of pages freed (`shrink_lruvec`). Locked, dirty and kept folios stay. Never waits. Cost:
-   * in the number of folios that it has to pass over.
+   * Evicts clean folios that nobody uses until `wantedPages` are free or all were looked at, and
+   * returns the number of pages freed (`shrink_lruvec`). Locked, dirty and kept folios stay.
+   * Never waits. Cost: in the number of folios that it has to pass over.
    */
   shrink(wantedPages: number): number {
     let freedPages = 0;

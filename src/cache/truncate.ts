@@ -10,9 +10,9 @@ import type { Folio } from "./folio.ts";
 import { evict } from "./reclaim.ts";
 
 /**
- * Drops the clean folios that lie wholly in the pages `first..last`, both included, and that nobody
- * locks, keeps or writes (`invalidate_mapping_pages`). Returns the number of pages dropped, those of
- * shadows included. Never waits.
+ * Drops the clean folios that lie wholly in the pages `first..last`, both included, and that
+ * nobody locks, keeps or writes (`invalidate_mapping_pages`). Returns the number of pages
+ * dropped, those of shadows included. Never waits.
  */
 export function invalidateMappingPages(mapping: AddressSpace, first: number, last: number): number {
   let droppedPages = 0;

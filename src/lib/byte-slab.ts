@@ -1,13 +1,13 @@
 /**
  * ByteSlab: many small byte arrays in few buffers.
  *
- * An `ArrayBuffer` of its own for each name or inode costs the garbage collector more than its bytes
- * do. Copies are cut from slabs instead, one after the other:
+ * An `ArrayBuffer` of its own for each name or inode costs the garbage collector more than its
+ * bytes do. Copies are cut from slabs instead, one after the other:
  *
  *     slab   [ name ][ inode ......... ][ name ][ ..free.. ]
  *
- * A slab is given back when none of its copies is held any more, so what is kept for long may keep its
- * neighbours' bytes too: at most a slab for each copy.
+ * A slab is given back when none of its copies is held any more, so what is kept for long may
+ * keep its neighbours' bytes too: at most a slab for each copy.
  */
 import { KIB } from "./units.ts";
 

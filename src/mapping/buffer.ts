@@ -1,5 +1,6 @@
 /**
- * Buffer heads: the blocks of a folio one by one, where each lies on a device and what state it is in.
+ * Buffer heads: the blocks of a folio one by one, where each lies on a device and what state it
+ * is in.
  *
  *     folio 4096      [    block 8   |   block 9    |   block 10   |   block 11   ]
  *     folio.private     BufferHead     BufferHead     BufferHead     BufferHead
@@ -9,11 +10,12 @@
  * Two users: files of which a folio is *confused* (mpage), and the device's own address space
  * (`buffer-cache.ts`), where the metadata of a file system lies. A folio has buffers or is iomap's.
  *
- *  1. A buffer is uptodate exactly if its bytes are valid in the folio's block state, or, where the
- *     folio is one block, if the folio is: there is one truth for each byte (spec/README.md section 3).
+ *  1. A buffer is uptodate exactly if its bytes are valid in the folio's block state, or, where
+ *     the folio is one block, if the folio is: there is one truth for each byte (spec/README.md
+ *     section 3).
  *  2. `isLocked` spans a read of the block; whoever locked it unlocks it, from completion.
- *  3. Each hold of a buffer is a reference to its folio. A folio with a held or locked buffer keeps its
- *     buffers, so it is not reclaimed.
+ *  3. Each hold of a buffer is a reference to its folio. A folio with a held or locked buffer
+ *     keeps its buffers, so it is not reclaimed.
  *
  * After fs/buffer.c of Linux and `struct buffer_head`. Left out until files can be written: dirty
  * buffers and all that writes them.
@@ -30,7 +32,10 @@ export class BufferHead {
   readonly folio: Folio;
   /** Where the block begins in the folio. */
   readonly offsetBytes: number;
-  /** The block's bytes in the arena. Valid while the folio is cached, so at least while it is held. */
+  /**
+   * The block's bytes in the arena. Valid while the folio is cached, so at least while it is
+   * held.
+   */
   readonly data: Uint8Array;
   #device: BlockDevice | null = null;
   #blocknr = 0;
@@ -41,7 +46,10 @@ export class BufferHead {
   isBoundary = false;
   /** The bio with which its last read failed; `null` after readahead, for which nobody waited. */
   readFailure: Bio | null = null;
-  /** For the owner of the data: its checksum or structure was found good. Lasts as long as the data. */
+  /**
+   * For the owner of the data: its checksum or structure was found good. Lasts as long as the
+   * data.
+   */
   isVerified = false;
 
   constructor(folio: Folio, offsetBytes: number, blockBytes: number) {
@@ -95,7 +103,10 @@ export class BufferHead {
     this.isBoundary = false;
   }
 
-  /** Makes the block valid (`set_buffer_uptodate`); with the last block the folio becomes uptodate. */
+  /**
+   * Makes the block valid (`set_buffer_uptodate`); with the last block the folio becomes
+   * uptodate.
+   */
   markUptodate(): void {
     const state = this.folio.blockState;
     if (state !== null) state.setValid(this.offsetBytes, this.data.length);
@@ -165,8 +176,9 @@ export function createEmptyBuffers(folio: Folio, blockBytes: number): readonly B
 }
 
 /**
- * Takes the buffers off a locked, clean folio so that it can leave the cache (`try_to_free_buffers`):
- * the `releaseFolio` of block-mapped files and of devices. False if one of them is busy.
+ * Takes the buffers off a locked, clean folio so that it can leave the cache
+ * (`try_to_free_buffers`): the `releaseFolio` of block-mapped files and of devices. False if one
+ * of them is busy.
  */
 export function tryToFreeBuffers(folio: Folio): boolean {
   const buffers = buffersOf(folio);
@@ -178,8 +190,9 @@ export function tryToFreeBuffers(folio: Folio): boolean {
 }
 
 /**
- * Forgets the blocks that lie wholly in a range of a locked folio, because the file ends before it or
- * has a hole there now (`block_invalidate_folio`). The whole folio loses its buffers, held or not.
+ * Forgets the blocks that lie wholly in a range of a locked folio, because the file ends before
+ * it or has a hole there now (`block_invalidate_folio`). The whole folio loses its buffers, held
+ * or not.
  */
 export function blockInvalidateFolio(folio: Folio, offsetBytes: number, lengthBytes: number): void {
   const buffers = buffersOf(folio);

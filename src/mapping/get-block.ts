@@ -1,13 +1,13 @@
 /**
- * The question that a block-mapped file system answers: where on which device does this block of the
- * file lie?
+ * The question that a block-mapped file system answers: where on which device does this block of
+ * the file lie?
  *
  *     file      .. b ........ b + run ..          `BlockMap.sizeBytes` = run * blockBytes
  *     device    .. blocknr .. blocknr + run ..    contiguous, or a hole: `isMapped` false
  *
- * mpage and the buffers ask it through `askBlock`, which is the border between code that may throw and
- * code that returns errnos (rule JS-8): whatever a `GetBlock` does, its caller sees 0 and a sane
- * mapping, or a negative errno and none.
+ * mpage and the buffers ask it through `askBlock`, which is the border between code that may
+ * throw and code that returns errnos (rule JS-8): whatever a `GetBlock` does, its caller sees 0
+ * and a sane mapping, or a negative errno and none.
  *
  * After `get_block_t` of Linux, whose answer is a `struct buffer_head` with most fields unused.
  */
@@ -23,9 +23,15 @@ export interface BlockMap {
   isMapped: boolean;
   /** First block on `bdev`, in blocks of the inode's `blockBytes`. */
   blocknr: number;
-  /** In: bytes wanted. Out, if mapped: bytes that are contiguous from `blocknr` on, at most as many. */
+  /**
+   * In: bytes wanted. Out, if mapped: bytes that are contiguous from `blocknr` on, at most as
+   * many.
+   */
   sizeBytes: number;
-  /** Mapping the block behind this run costs a read of a block that probably lies near (`BH_Boundary`). */
+  /**
+   * Mapping the block behind this run costs a read of a block that probably lies near
+   * (`BH_Boundary`).
+   */
   isBoundary: boolean;
   /** Freshly allocated: what the device holds there is not the file's. Never for a read. */
   isNew: boolean;
@@ -37,9 +43,10 @@ export interface BlockMap {
 }
 
 /**
- * Maps `fileBlock` of `inode`, as far as it is contiguous up to `map.sizeBytes` bytes (`get_block_t`).
- * `map` arrives cleared. A hole, with `create` false, is 0 and `isMapped` false; with `create` true a
- * block is allocated instead. Returns 0 or a negative errno; may throw or reject as well.
+ * Maps `fileBlock` of `inode`, as far as it is contiguous up to `map.sizeBytes` bytes
+ * (`get_block_t`). `map` arrives cleared. A hole, with `create` false, is 0 and `isMapped` false;
+ * with `create` true a block is allocated instead. Returns 0 or a negative errno; may throw or
+ * reject as well.
  */
 export type GetBlock = (
   inode: Inode,
@@ -80,9 +87,10 @@ export interface BlockQuestion {
 /**
  * Asks for `wantedBytes` from `fileBlock` on without allocating, and looks the answer over.
  *
- * Returns 0 with `map` filled, or a negative errno with `map` cleared: what `getBlock` returned, the
- * errno of what it threw or rejected with, `-EIO` for an answer that cannot be (no device, a size that
- * is no whole block, more than was wanted). A promise only if `getBlock` made one; it never rejects.
+ * Returns 0 with `map` filled, or a negative errno with `map` cleared: what `getBlock` returned,
+ * the errno of what it threw or rejected with, `-EIO` for an answer that cannot be (no device, a
+ * size that is no whole block, more than was wanted). A promise only if `getBlock` made one; it
+ * never rejects.
  */
 export function askBlock(
   question: BlockQuestion,

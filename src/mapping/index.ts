@@ -1,4 +1,7 @@
-/** From ranges of a file to ranges of a device: mpage with `GetBlock`, iomap with extents, buffers. */
+/**
+ * From ranges of a file to ranges of a device: mpage with `GetBlock`, iomap with extents,
+ * buffers.
+ */
 export * from "./buffer.ts";
 export * from "./buffer-cache.ts";
 export type { BlockMap, GetBlock } from "./get-block.ts";

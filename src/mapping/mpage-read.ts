@@ -1,18 +1,20 @@
 /**
- * `MpageReader`: turns folios, handed to it in ascending order, into as few bios as their blocks allow.
+ * `MpageReader`: turns folios, handed to it in ascending order, into as few bios as their blocks
+ * allow.
  *
  *     folios     [ 0 ][ 1 ][ 2 ]  hole  [ 4 ][ 5 ]      one vector per folio
  *     device       10   11   12           13   30
  *     bios       |----- R[10-13] -------------| |R[30]|
  *
- * A folio is simple if its blocks lie side by side on one device, with holes only behind them. Every
- * other folio is *confused* and goes through its buffers, block by block (`read-full-folio.ts`).
- * It serves one walk: `mpageReadahead` and the others in `mpage.ts`.
+ * A folio is simple if its blocks lie side by side on one device, with holes only behind them.
+ * Every other folio is *confused* and goes through its buffers, block by block
+ * (`read-full-folio.ts`). It serves one walk: `mpageReadahead` and the others in `mpage.ts`.
  *
- * The walk is synchronous while `GetBlock` is: then no promise is made. Where `GetBlock` has to wait,
- * the state of the folio in hand stays in fields and the walk goes on from there.
+ * The walk is synchronous while `GetBlock` is: then no promise is made. Where `GetBlock` has to
+ * wait, the state of the folio in hand stays in fields and the walk goes on from there.
  *
- *  1. `#bio` holds folios that are adjacent on `#bioDevice`, and is not submitted while it may grow.
+ *  1. `#bio` holds folios that are adjacent on `#bioDevice`, and is not submitted while it may
+ *     grow.
  *  2. A bio is never submitted later than one of a later folio: confused submits it first.
  *  3. Before a wait for `GetBlock` the *submitted* bios leave the plug, the one under construction
  *     stays: metadata lies in another mapping and cannot depend on it (rule JS-4). That is why the

@@ -198,7 +198,10 @@ describe("a confused folio", () => {
   });
 });
 
-/** A file as a model sees it: pieces of hole or of device, each where the last ended or somewhere else. */
+/**
+ * A file as a model sees it: pieces of hole or of device, each where the last ended or somewhere
+ * else.
+ */
 interface Plan {
   readonly blockBytes: number;
   readonly order: number;

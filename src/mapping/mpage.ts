@@ -6,9 +6,10 @@
  *       readahead          ->     mpageReadahead        >  MpageReader (mpage-read.ts)  ->  bios
  *       readpages (old)    ->     mpageReadpages       /        asks GetBlock
  *
- * For ext2, ext3 and ext4 inodes without extents. A folio whose blocks are not side by side is read
- * through buffers, which stay attached to it: the mapping's `releaseFolio` must be `tryToFreeBuffers`,
- * its `invalidateFolio` `blockInvalidateFolio`, its `isPartiallyUptodate` `blockIsPartiallyUptodate`.
+ * For ext2, ext3 and ext4 inodes without extents. A folio whose blocks are not side by side is
+ * read through buffers, which stay attached to it: the mapping's `releaseFolio` must be
+ * `tryToFreeBuffers`, its `invalidateFolio` `blockInvalidateFolio`, its `isPartiallyUptodate`
+ * `blockIsPartiallyUptodate`.
  *
  * Errors are never returned from here: a folio that could not be read is unlocked and not uptodate,
  * and whoever waits for it finds that (`-EIO`).
@@ -29,8 +30,8 @@ import { MpageReader } from "./mpage-read.ts";
 export type { BlockMap, GetBlock } from "./get-block.ts";
 
 /**
- * Starts the read of one locked folio (`mpage_read_folio`). It is unlocked when the read is done, and
- * uptodate if that went well. Returns 0 always; a promise only if `getBlock` has to wait.
+ * Starts the read of one locked folio (`mpage_read_folio`). It is unlocked when the read is done,
+ * and uptodate if that went well. Returns 0 always; a promise only if `getBlock` has to wait.
  */
 export function mpageReadFolio(folio: Folio, getBlock: GetBlock): MaybeAsync<Errno> {
   assert(folio.isLocked && folio.mapping !== null, "readFolio gets a locked folio of a mapping");
@@ -49,9 +50,9 @@ export function mpageReadFolio(folio: Folio, getBlock: GetBlock): MaybeAsync<Err
 /**
  * Starts the read of the folios of a readahead window, in ascending order (`mpage_readahead`).
  *
- * Bios carry `REQ_RAHEAD`; adjacent folios share one, up to 256 folios. If a folio fails before any
- * I/O, the walk ends and leaves the rest to the caller, which drops them: a bad mapping must not fail
- * the whole window again and again. Everything is submitted when it returns or resolves.
+ * Bios carry `REQ_RAHEAD`; adjacent folios share one, up to 256 folios. If a folio fails before
+ * any I/O, the walk ends and leaves the rest to the caller, which drops them: a bad mapping must
+ * not fail the whole window again and again. Everything is submitted when it returns or resolves.
  */
 export function mpageReadahead(rac: ReadaheadControl, getBlock: GetBlock): MaybeAsync<void> {
   const plug = new Plug();
@@ -75,13 +76,13 @@ export function mpageReadahead(rac: ReadaheadControl, getBlock: GetBlock): Maybe
 }
 
 /**
- * Adds up to `nrPages` folios from the end of `pages` to the cache and starts their read: the form of
- * readahead that file systems had until Linux 5.8 (`mpage_readpages`).
+ * Adds up to `nrPages` folios from the end of `pages` to the cache and starts their read: the
+ * form of readahead that file systems had until Linux 5.8 (`mpage_readpages`).
  *
- * The **last** of `pages` has the lowest index, as the tail of the kernel's list. The folios are new:
- * unlocked, with their `index` set, in no mapping. They are taken off the list and the caller's
- * references go with them; one whose index is cached already, or that cannot be added, is only released.
- * Returns 0 always; a promise only if `getBlock` has to wait.
+ * The **last** of `pages` has the lowest index, as the tail of the kernel's list. The folios are
+ * new: unlocked, with their `index` set, in no mapping. They are taken off the list and the
+ * caller's references go with them; one whose index is cached already, or that cannot be added,
+ * is only released. Returns 0 always; a promise only if `getBlock` has to wait.
  */
 export function mpageReadpages(
   mapping: AddressSpace,

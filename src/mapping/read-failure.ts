@@ -9,7 +9,10 @@ import type { Bio } from "../block/bio.ts";
 import type { Folio } from "../cache/folio.ts";
 import { FsError } from "../lib/errno.ts";
 
-/** Notes on the cache of `folio`, which `bio` was to fill, what the device said; nothing if all went well. */
+/**
+ * Notes on the cache of `folio`, which `bio` was to fill, what the device said; nothing if all
+ * went well.
+ */
 export function noteBioFailure(folio: Folio | undefined, bio: Bio): void {
   const mapping = folio?.mapping;
   if (bio.status === 0 || !mapping) return;

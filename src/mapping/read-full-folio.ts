@@ -5,11 +5,11 @@
  *     action      skip         zero, valid   one bio         one bio
  *
  *  1. The folio is unlocked once: by the last of its bios, or at once if none was needed.
- *  2. A bio is handed down only when the next block that needs one is known, and the last one at the
- *     end. So `readPendingBytes` cannot reach 0 while blocks are still to come, also when `GetBlock`
- *     waits in between.
- *  3. A block that could not be mapped stays invalid, so the folio does; the others are read all the
- *     same, which makes them usable (`blockIsPartiallyUptodate`).
+ *  2. A bio is handed down only when the next block that needs one is known, and the last one at
+ *     the end. So `readPendingBytes` cannot reach 0 while blocks are still to come, also when
+ *     `GetBlock` waits in between.
+ *  3. A block that could not be mapped stays invalid, so the folio does; the others are read all
+ *     the same, which makes them usable (`blockIsPartiallyUptodate`).
  *
  * After `block_read_full_folio` in fs/buffer.c of Linux.
  */
@@ -22,7 +22,6 @@ import { isPromise, type MaybeAsync } from "../lib/maybe.ts";
 import { blockOfByte, blocksOfBytes, byteOfBlock } from "../lib/units.ts";
 import { type BufferHead, createEmptyBuffers } from "./buffer.ts";
 import { completionsOf } from "./completion.ts";
-import { noteBioFailure } from "./read-failure.ts";
 import {
   askBlock,
   type BlockMap,
@@ -31,13 +30,14 @@ import {
   createBlockMap,
   type GetBlock,
 } from "./get-block.ts";
+import { noteBioFailure } from "./read-failure.ts";
 
 /**
  * Reads a locked folio of a block-mapped mapping through buffers, which it attaches
- * (`block_read_full_folio`). Blocks that are valid already are not read again, holes and blocks behind
- * the end of the file become zeros. The folio is unlocked when all is done, uptodate if all went well.
- * Returns 0 always; a promise only if `getBlock`, or a read of one of the blocks by others, has to be
- * waited for.
+ * (`block_read_full_folio`). Blocks that are valid already are not read again, holes and blocks
+ * behind the end of the file become zeros. The folio is unlocked when all is done, uptodate if
+ * all went well. Returns 0 always; a promise only if `getBlock`, or a read of one of the blocks
+ * by others, has to be waited for.
  */
 export function blockReadFullFolio(folio: Folio, getBlock: GetBlock): MaybeAsync<Errno> {
   assert(folio.isLocked && folio.mapping !== null, "readFolio gets a locked folio of a mapping");
@@ -54,7 +54,9 @@ function endBufferRead(bio: Bio): void {
   completionsOf(clock).add(() => finishBuffer(buffer, bio), 1);
 }
 
-/** One block was read, or not; the last one ends the read of the folio (`end_buffer_async_read`). */
+/**
+ * One block was read, or not; the last one ends the read of the folio (`end_buffer_async_read`).
+ */
 function finishBuffer(buffer: BufferHead, bio: Bio): void {
   const { folio } = buffer;
   const state = folio.blockState;
@@ -93,7 +95,9 @@ export class FullFolioRead {
     this.#map.folio = folio;
   }
 
-  /** Goes on with the buffer at `#next`. False if the folio failed without any I/O. Never throws. */
+  /**
+   * Goes on with the buffer at `#next`. False if the folio failed without any I/O. Never throws.
+   */
   run(): MaybeAsync<boolean> {
     for (; this.#next < this.#buffers.length; this.#next++) {
       const buffer = this.#buffers[this.#next]!;

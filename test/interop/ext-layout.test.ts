@@ -1,6 +1,6 @@
 /**
- * The numbers of whole images: made anew by mke2fs, read here, and compared with what was measured, with
- * dumpe2fs, and with what the kernel shows for the mounted image.
+ * The numbers of whole images: made anew by mke2fs, read here, and compared with what was
+ * measured, with dumpe2fs, and with what the kernel shows for the mounted image.
  */
 import { mkdirSync, rmSync, statfsSync } from "node:fs";
 import { join } from "node:path";
@@ -60,7 +60,7 @@ describe.skipIf(!hasMke2fs || !hasDumpe2fs)("every group is where dumpe2fs finds
       await using mounted = await openImage(image);
       const { core } = mounted.fs;
       const listed = runTool("dumpe2fs", [image]).matchAll(
-        /^Group (\d+): [\s\S]*?Block bitmap at (\d+)[\s\S]*?Inode bitmap at (\d+)[\s\S]*?Inode table at (\d+)/gm,
+        /^Group (\d+): .*?Block bitmap at (\d+).*?Inode bitmap at (\d+).*?Inode table at (\d+)/gms,
       );
       let count = 0;
       for (const [, group, blockBitmap, inodeBitmap, inodeTable] of listed) {

@@ -1,4 +1,7 @@
-/** What mounting does about images that are not simply whole: refused, opened with a warning, or saved. */
+/**
+ * What mounting does about images that are not simply whole: refused, opened with a warning, or
+ * saved.
+ */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";

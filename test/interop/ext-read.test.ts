@@ -1,6 +1,6 @@
 /**
- * What is read from images that the real mke2fs made out of a directory: the same as is in the directory,
- * for every block size and set of features.
+ * What is read from images that the real mke2fs made out of a directory: the same as is in the
+ * directory, for every block size and set of features.
  */
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";

@@ -1,6 +1,6 @@
 /**
- * Sparse files that the kernel wrote: SEEK_DATA, SEEK_HOLE, FIEMAP and content here are what the kernel
- * shows for the same image.
+ * Sparse files that the kernel wrote: SEEK_DATA, SEEK_HOLE, FIEMAP and content here are what the
+ * kernel shows for the same image.
  */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -42,8 +42,8 @@ interface KernelMap {
 }
 
 /**
- * Extents [logical, physical, length, flags], joined where one goes on where the last one ends: how far
- * the kernel joins those of a block map depends on what it has looked up before.
+ * Extents [logical, physical, length, flags], joined where one goes on where the last one ends:
+ * how far the kernel joins those of a block map depends on what it has looked up before.
  */
 function joined(extents: readonly (readonly number[])[]): number[][] {
   const out: number[][] = [];

@@ -25,7 +25,7 @@ describe.skipIf(!hasMke2fs)("an ext4 image of 2,000 small files and a large one"
     image = makeImage(scratch, "counts", ["-t", "ext4"], { sizeText: "600M", sourceDir: source });
   });
 
-  test("is walked with one request for each run of inode table and directories, and then with none", async () => {
+  test("is walked with a request for each run of inode table and directories, then with none", async () => {
     await using mounted = await openImage(image);
     const { fs, store } = mounted;
     const walk = async (): Promise<number> => {

@@ -1,6 +1,6 @@
 /**
- * BlockMappedFile: a file whose blocks lie where the test says, read through mpage with the real cache
- * over a real block device, whose content is random bytes.
+ * BlockMappedFile: a file whose blocks lie where the test says, read through mpage with the real
+ * cache over a real block device, whose content is random bytes.
  *
  *     const file = new BlockMappedFile({ blockBytes: 1024, blocks: [50, 51, HOLE, HOLE, 54] });
  *     await file.readahead(0, 2);

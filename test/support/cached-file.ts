@@ -22,7 +22,9 @@ export class CachedFile {
   readonly mapping: AddressSpace;
   readonly file: CacheFile;
 
-  /** Single pages and windows of 32 pages, as the cases of the specification have it, unless told. */
+  /**
+   * Single pages and windows of 32 pages, as the cases of the specification have it, unless told.
+   */
   constructor({ sizeBytes, arenaBytes = 16 * MIB, ...options }: CachedFileOptions) {
     this.cache = new PageCache({ clock: this.clock, arenaBytes });
     this.script = new ScriptedFile(sizeBytes);

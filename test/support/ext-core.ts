@@ -1,6 +1,6 @@
 /**
- * A core of ext2/3/4 over bytes in memory, for tests of single decoders: the whole stack below is real,
- * the image is whatever the test puts into its blocks.
+ * A core of ext2/3/4 over bytes in memory, for tests of single decoders: the whole stack below is
+ * real, the image is whatever the test puts into its blocks.
  */
 import { type BlockDevice, StoreBlockDevice } from "../../src/block/block-device.ts";
 import { PageCache } from "../../src/cache/page-cache.ts";
@@ -26,14 +26,20 @@ export interface TestCore {
   block(blocknr: number): Uint8Array;
 }
 
-/** The superblock of image B with some 32-bit fields changed, given as [offset, value]. Not checked. */
+/**
+ * The superblock of image B with some 32-bit fields changed, given as [offset, value]. Not
+ * checked.
+ */
 export function superblockWith(...fields: readonly (readonly [number, number])[]): Superblock {
   const raw = bytesOfDump(SUPERBLOCK_B, 1024);
   for (const [at, value] of fields) putLe32(raw, at, value);
   return new Superblock(raw);
 }
 
-/** A core with superblock `sb` over zeros; `wrap` may put a device of the test's over the real one. */
+/**
+ * A core with superblock `sb` over zeros; `wrap` may put a device of the test's over the real
+ * one.
+ */
 export function makeTestCore(
   sb: Superblock,
   wrap: (bdev: BlockDevice) => BlockDevice = (bdev) => bdev,

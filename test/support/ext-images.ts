@@ -138,7 +138,10 @@ export async function openImage(
   }
 }
 
-/** The inode at `path`, whose parts are separated by "/"; "" is the root. Symlinks are not followed. */
+/**
+ * The inode at `path`, whose parts are separated by "/"; "" is the root. Symlinks are not
+ * followed.
+ */
 export async function inodeAt(fs: ExtFileSystem, path: string): Promise<ExtInode> {
   let inode = await fs.inode(fs.rootIno);
   for (const part of path.split("/")) {

@@ -2,7 +2,8 @@
  * Layouts of images that mke2fs 1.47.0 made with `-E lazy_itable_init=1,lazy_journal_init=1`.
  *
  *     = size, options
- *     block size, blocks, first data block, blocks and clusters per group, groups, inodes per group, inodes
+ *     block size, blocks, first data block, blocks and clusters per group, groups, inodes per
+ *     group, inodes
  *     descriptor blocks, reserved ones, blocks for root, free blocks and inodes, overhead, feature words
  *     group: block bitmap, inode bitmap, inode table, free blocks (clusters), flags
  */

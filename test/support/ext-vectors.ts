@@ -8,9 +8,10 @@
  *     C        -t ext4 -b 1024 -O ^metadata_csum,uninit_bg,^64bit, 16M
  *     D        as C, with 64bit
  *     E        -t ext4 -b 1024 -O ^64bit -I 128, 16M
- *     K        -t ext4 -b 4096 -O ea_inode,orphan_file,metadata_csum_seed, 64M, then filled by Linux
+ *     K        -t ext4 -b 4096 -O ea_inode,orphan_file,metadata_csum_seed, 64M, filled by Linux
  *
- * In a dump a line is an offset and bytes in groups of four, all hexadecimal; lines of zeros are left out.
+ * In a dump a line is an offset and bytes in groups of four, all hexadecimal; lines of zeros are
+ * left out.
  */
 
 /** The bytes of a dump, `lengthBytes` of them; the offsets of its lines count from `base`. */

@@ -1,8 +1,8 @@
 /**
  * Images made to catch a reader out: cycles, bombs and structures that contradict each other.
  *
- * Each starts from a healthy image of `hostile-images.ts` without checksums, so that nothing but the
- * structure itself can give it away.
+ * Each starts from a healthy image of `hostile-images.ts` without checksums, so that nothing but
+ * the structure itself can give it away.
  */
 import { EXTENTS_FL, INODE, S_IFDIR, SB } from "../../src/fs/ext/layout.ts";
 import { le16, le32, putLe16, putLe32 } from "../../src/lib/bytes.ts";
@@ -55,7 +55,10 @@ function setEntries(patch: ImagePatch, path: string, records: readonly DirRecord
   makeDirectory(patch, ino, [blocknr]);
 }
 
-/** Gives `path` the size of `sizeHigh` times 4 GiB and a tree of pointers of one block in a circle. */
+/**
+ * Gives `path` the size of `sizeHigh` times 4 GiB and a tree of pointers of one block in a
+ * circle.
+ */
 function putPointerCircle(patch: ImagePatch, slot: number, word: (at: number) => number): void {
   const blocknr = spareBlocks(patch)[0]!;
   const raw = patch.inode("small");
@@ -140,7 +143,9 @@ function sharedCrowd(patch: ImagePatch): void {
   makeDirectory(patch, patch.ino("a/b"), top);
 }
 
-/** A directory of as many blocks as possible, each on its own: every lookup reads them one by one. */
+/**
+ * A directory of as many blocks as possible, each on its own: every lookup reads them one by one.
+ */
 function scatteredDirectory(patch: ImagePatch): void {
   const blocks = spareBlocks(patch);
   const odd = blocks.filter((_, index) => index % 2 === 1).slice(0, 100);

@@ -137,7 +137,10 @@ function makeRichTree(path: string, blockBytes: number, isLean: boolean): string
   return path;
 }
 
-/** The image of `RICH_FORMATS` called `name`. A lean one has few inodes, so that it is judged quickly. */
+/**
+ * The image of `RICH_FORMATS` called `name`. A lean one has few inodes, so that it is judged
+ * quickly.
+ */
 export function makeRich(directory: string, name: string, isLean = false): BaseImage {
   const args = RICH_FORMATS.get(name)!;
   const blockBytes = Number(args[args.indexOf("-b") + 1]);

@@ -1,5 +1,6 @@
 /**
- * The judge of hostile images: opens one, looks at everything in it, and says whether quire behaved.
+ * The judge of hostile images: opens one, looks at everything in it, and says whether quire
+ * behaved.
  *
  *     image --> openVolume --> walk, stat, read, readlink, xattrs, extents, seek, lookup --> verdict
  *
@@ -100,9 +101,9 @@ class Findings {
 }
 
 /**
- * Judges images by the hundred thousand, all through one cache: what `openVolume` does with an image
- * that has no partitions, without a new arena for each. Whatever stays in the cache afterwards is a
- * `Misbehaviour`.
+ * Judges images by the hundred thousand, all through one cache: what `openVolume` does with an
+ * image that has no partitions, without a new arena for each. Whatever stays in the cache
+ * afterwards is a `Misbehaviour`.
  */
 export class QuickJudge {
   readonly #cache = new PageCache({ arenaBytes: 4 * MIB, clock: realClock });
@@ -238,8 +239,8 @@ async function lookAt(
 }
 
 /**
- * Reads the first and the last bytes of a file. A block map that is damaged makes its page fail, and
- * the read behind it is an `EIO` as in the kernel; `extents` says what is wrong.
+ * Reads the first and the last bytes of a file. A block map that is damaged makes its page fail,
+ * and the read behind it is an `EIO` as in the kernel; `extents` says what is wrong.
  */
 async function readSome(fs: FileSystem, inode: VfsInode): Promise<void> {
   const file = await fs.openFile(inode);

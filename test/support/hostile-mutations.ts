@@ -27,7 +27,10 @@ const BOUNDARIES = [0, 1, 2, 3, 11, 12, 0x7f, 0x80, 0xff, 0x100, 0x7fff, 0x8000,
 const WIDE = [0xffff, 0x1_0000, 0x7fff_ffff, 0x8000_0000, 0xffff_fffe, 0xffff_ffff];
 const ENTRY_BYTES = 12;
 
-/** A value that is likely to hurt: a boundary, a neighbour of what is there, another block, an inode. */
+/**
+ * A value that is likely to hurt: a boundary, a neighbour of what is there, another block, an
+ * inode.
+ */
 function hurtfulValue(random: Random, patch: ImagePatch, now: number): number {
   const { blockCount, inodeCount, blockBytes } = patch.sb;
   switch (random.below(6)) {
@@ -122,7 +125,10 @@ export function mutate(patch: ImagePatch, random: Random): void {
 /** Fields of descriptors, revoke and commit blocks: headers, tags, counts. */
 const CONTROL_FIELDS = [0, 4, 8, 12, 16, 20, 24, 28, 32, 44, 48, 52, 56, 60, 64];
 
-/** One to three changes in the log of `image`, whose bytes are `bytes`; half of them with checksums. */
+/**
+ * One to three changes in the log of `image`, whose bytes are `bytes`; half of them with
+ * checksums.
+ */
 export function mutateJournal(image: JournalImage, bytes: Uint8Array, random: Random): void {
   const { log, blocks } = image;
   const { blockBytes } = log;

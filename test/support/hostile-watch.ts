@@ -5,8 +5,8 @@
  *     this thread   case n begins -> its name into shared memory, the number raised
  *     the watch     the number stands still, or the process grows: the name is printed, the process ends
  *
- * What a case costs is taken as processor time where it matters, so that a busy machine fails nothing.
- * One case is run again by its name:
+ * What a case costs is taken as processor time where it matters, so that a busy machine fails
+ * nothing. One case is run again by its name:
  *
  *     QUIRE_CASE='ext2/bit/8311' npx vitest run test/hostile
  */
@@ -21,7 +21,9 @@ import { MIB } from "../../src/lib/units.ts";
 const CASE_MS_MAX = 2000;
 /** When the watch gives a case up: machines may be busy, loops do not end. */
 const HANG_MS = 60_000;
-/** Memory of one image; what is garbage by then does not count, but must not be very much either. */
+/**
+ * Memory of one image; what is garbage by then does not count, but must not be very much either.
+ */
 const GROWTH_BYTES_MAX: number = 256 * MIB;
 const GARBAGE_BYTES_MAX: number = 768 * MIB;
 const CASES_PER_TURN = 8;
@@ -89,8 +91,8 @@ export class HostileWatch {
   }
 
   /**
-   * Runs one case. `name` says how to repeat it. Throws what `task` throws, with the name, and if the
-   * case took too long or too much, or left a rejected promise behind.
+   * Runs one case. `name` says how to repeat it. Throws what `task` throws, with the name, and if
+   * the case took too long or too much, or left a rejected promise behind.
    */
   async run<T>(name: string, task: () => Promise<T>): Promise<T> {
     if (this.#floorBytes < 0) {

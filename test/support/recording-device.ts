@@ -1,6 +1,6 @@
 /**
- * RecordingDevice: passes bios on and writes down each one when it is submitted, in the notation of the
- * acceptance cases: `R[100-103]A` is one bio that reads the device blocks 100 to 103.
+ * RecordingDevice: passes bios on and writes down each one when it is submitted, in the notation
+ * of the acceptance cases: `R[100-103]A` is one bio that reads the device blocks 100 to 103.
  *
  *     suffix   A  REQ_RAHEAD     M  REQ_META     S  REQ_SYNC     B  REQ_BACKGROUND
  *

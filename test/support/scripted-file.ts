@@ -2,8 +2,8 @@
  * ScriptedFile: a file without a file system, for tests of the cache: it records each read that the
  * cache asks for and completes it when the test says so.
  *
- * A run of readahead is one read, as a file system with one extent would make it; a single folio is one
- * too. Every page has bytes of its own (`pageBytes`), so that a wrong one shows.
+ * A run of readahead is one read, as a file system with one extent would make it; a single folio
+ * is one too. Every page has bytes of its own (`pageBytes`), so that a wrong one shows.
  */
 import type { AddressSpaceOperations } from "../../src/cache/address-space.ts";
 import type { CacheFile } from "../../src/cache/cache-file.ts";

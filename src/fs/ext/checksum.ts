@@ -1,15 +1,18 @@
 /**
- * The checksum recipe of every structure of ext2/3/4: which bytes, from which start, and which part
- * of the structure is taken as zero or left out. One function per structure; nobody else knows these.
+ * The checksum recipe of every structure of ext2/3/4: which bytes, from which start, and which
+ * part of the structure is taken as zero or left out. One function per structure; nobody else
+ * knows these.
  *
  *     superblock            from ffffffff
  *     volume's structures   from the volume's seed: crc32c(uuid), or a stored word
  *     an inode's structures from its own seed: crc32c(seed, number, generation)
  *
- * The checksum is CRC-32C without initial or final inversion; group descriptors of the older feature
- * `uninit_bg` have CRC-16. All values are uint32 unless said otherwise. Nothing here throws.
+ * The checksum is CRC-32C without initial or final inversion; group descriptors of the older
+ * feature `uninit_bg` have CRC-16. All values are uint32 unless said otherwise. Nothing here
+ * throws.
  *
- * After section "Checksums" of the kernel's ext4 documentation and the `*_csum_*` functions of `fs/ext4/`.
+ * After section "Checksums" of the kernel's ext4 documentation and the `*_csum_*` functions of
+ * `fs/ext4/`.
  */
 import { putLe32, putLe64 } from "../../lib/bytes.ts";
 import { crc16 } from "../../lib/crc16.ts";
@@ -46,7 +49,10 @@ export function inodeSeed(seed: number, ino: number, generation: number): number
   return crcLe32(crcLe32(seed, ino), generation);
 }
 
-/** Checksum of a descriptor with `metadata_csum`: 16 bits. `descriptor` has exactly its stored size. */
+/**
+ * Checksum of a descriptor with `metadata_csum`: 16 bits. `descriptor` has exactly its stored
+ * size.
+ */
 export function descriptorChecksum(seed: number, group: number, descriptor: Uint8Array): number {
   let crc = crc32c(crcLe32(seed, group), descriptor, 0, GD.bg_checksum);
   crc = crc32c(crc, ZEROS, 0, 2);
@@ -60,7 +66,9 @@ export function descriptorCrc16(uuid: Uint8Array, group: number, descriptor: Uin
   return crc16(crc, descriptor, GD.bg_checksum + 2);
 }
 
-/** Checksum of a block or inode bitmap of `bitCount` bits; the padding behind them does not count. */
+/**
+ * Checksum of a block or inode bitmap of `bitCount` bits; the padding behind them does not count.
+ */
 export function bitmapChecksum(seed: number, bitmap: Uint8Array, bitCount: number): number {
   return crc32c(seed, bitmap, 0, bitCount / 8);
 }
@@ -87,7 +95,10 @@ export function directoryChecksum(iseed: number, block: Uint8Array): number {
   return crc32c(iseed, block, 0, block.length - 12);
 }
 
-/** Checksum of an htree block: `usedBytes` from its start, then the tail's first word and a zero word. */
+/**
+ * Checksum of an htree block: `usedBytes` from its start, then the tail's first word and a zero
+ * word.
+ */
 export function htreeChecksum(
   iseed: number,
   block: Uint8Array,

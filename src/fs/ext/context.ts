@@ -1,10 +1,10 @@
 /**
- * What every decoder of ext2/3/4 is given: the superblock, the metadata blocks, and the two questions
- * that lead from one structure to the next, "where does this block of that inode lie?" and "what is
- * in inode n?".
+ * What every decoder of ext2/3/4 is given: the superblock, the metadata blocks, and the two
+ * questions that lead from one structure to the next, "where does this block of that inode lie?"
+ * and "what is in inode n?".
  *
- * All of it is synchronous and restartable (see `metadata.ts`): a call may throw `BlockMiss`, which a
- * decoder lets pass. `ext-fs.ts` makes the one object behind this interface.
+ * All of it is synchronous and restartable (see `metadata.ts`): a call may throw `BlockMiss`,
+ * which a decoder lets pass. `ext-fs.ts` makes the one object behind this interface.
  */
 import type { ExtInode } from "./inode.ts";
 import type { Metadata } from "./metadata.ts";
@@ -18,7 +18,10 @@ export interface MappedRun {
   readonly count: number;
   /** Allocated, but reads as zeros. `physical` is set. */
   readonly isUnwritten: boolean;
-  /** The run ends with the last pointer of its block: to go on, metadata must be read (`BH_Boundary`). */
+  /**
+   * The run ends with the last pointer of its block: to go on, metadata must be read
+   * (`BH_Boundary`).
+   */
   readonly isBoundary: boolean;
 }
 
@@ -30,13 +33,13 @@ export interface ExtContext {
   readonly seed: number;
   readonly hasMetadataCsum: boolean;
   /**
-   * Where the file blocks from `fileBlock` on lie, at most `maxCount`. Inline inodes have no blocks:
-   * they are a hole. Throws `EUCLEAN`/`EBADMSG` for a damaged map.
+   * Where the file blocks from `fileBlock` on lie, at most `maxCount`. Inline inodes have no
+   * blocks: they are a hole. Throws `EUCLEAN`/`EBADMSG` for a damaged map.
    */
   mapBlocks(inode: ExtInode, fileBlock: number, maxCount: number): MappedRun;
   /**
-   * The inode `ino`, from the cache of inodes or the inode table. Throws `EUCLEAN` for a number outside
-   * the image, `ESTALE` for a free inode, `EBADMSG` for a wrong checksum.
+   * The inode `ino`, from the cache of inodes or the inode table. Throws `EUCLEAN` for a number
+   * outside the image, `ESTALE` for a free inode, `EBADMSG` for a wrong checksum.
    */
   inode(ino: number): ExtInode;
   /** Notes something the user must know about the image; each text once. */

@@ -1,7 +1,8 @@
 /**
- * The middle of a mounted ext2/3/4: superblock, descriptors, inodes and block maps of one device, as the
- * decoders see them (`struct ext4_sb_info`). The file system in front of it is `ext-fs.ts`; a journal is
- * recovered over a first core, and the image then read through a second one.
+ * The middle of a mounted ext2/3/4: superblock, descriptors, inodes and block maps of one device,
+ * as the decoders see them (`struct ext4_sb_info`). The file system in front of it is
+ * `ext-fs.ts`; a journal is recovered over a first core, and the image then read through a second
+ * one.
  */
 import type { BlockDevice } from "../../block/block-device.ts";
 import type { PageCache } from "../../cache/page-cache.ts";

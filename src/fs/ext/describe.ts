@@ -1,6 +1,6 @@
 /**
- * What an image is, as data for `quire info`: JSON-ready, keys in reading order. Block and inode counts
- * come from the group descriptors, everything else from the superblock (`dumpe2fs -h`).
+ * What an image is, as data for `quire info`: JSON-ready, keys in reading order. Block and inode
+ * counts come from the group descriptors, everything else from the superblock (`dumpe2fs -h`).
  */
 import { hexOf, le16, le32 } from "../../lib/bytes.ts";
 import {

@@ -34,8 +34,9 @@ import { usageOf } from "./usage.ts";
 import { readXattrs } from "./xattr.ts";
 
 /**
- * Steps of a walk over a map that each block of the image may cost: one for the block if it holds data
- * and one for the hole behind it, or, if it holds the map, the holes before, in and behind its part.
+ * Steps of a walk over a map that each block of the image may cost: one for the block if it holds
+ * data and one for the hole behind it, or, if it holds the map, the holes before, in and behind
+ * its part.
  */
 const STEPS_PER_BLOCK = 4;
 /** Steps over what has no blocks: the inode's own pointers, and long holes in several pieces. */
@@ -187,8 +188,9 @@ export class ExtFileSystem implements FileSystem {
   }
 
   /**
-   * The first stretch from `cookie` on that has an entry; each step has to move on. A step is run by
-   * itself, so that a miss far behind in an emptied directory does not begin again at its start.
+   * The first stretch from `cookie` on that has an entry; each step has to move on. A step is run
+   * by itself, so that a miss far behind in an emptied directory does not begin again at its
+   * start.
    */
   #nextBatch(dir: ExtInode, cookie: number, signal?: AbortSignal): MaybeAsync<DirectoryBatch> {
     for (let from = cookie; ; ) {
@@ -254,7 +256,10 @@ export class ExtFileSystem implements FileSystem {
   }
 }
 
-/** True if `batch`, read from `from` on, is what the caller gets; else the next one has to be read. */
+/**
+ * True if `batch`, read from `from` on, is what the caller gets; else the next one has to be
+ * read.
+ */
 function isLastStep(dir: ExtInode, from: number, batch: DirectoryBatch): boolean {
   if (batch.entries.length > 0 || batch.nextCookie === -1) return true;
   if (batch.nextCookie > from) return false;

@@ -1,8 +1,9 @@
 /**
- * Mounting ext2/3/4: from a device to a file system that can be read, and what the user must be told.
+ * Mounting ext2/3/4: from a device to a file system that can be read, and what the user must be
+ * told.
  *
  *     superblock --> features --> needs recovery? --> no:  core on the device
- *                                                --> yes: log read, core on an overlay of the device
+ *                                                --> yes: log read, core on an overlay of it
  *                --> sums of the descriptors, multi-mount protection, root inode --> ExtFileSystem
  *
  * Nothing is ever written: a journal that has to be replayed is replayed into memory.
@@ -40,7 +41,10 @@ export interface ExtMountOptions {
   readonly noload?: boolean | undefined;
   /** "primary" if left out. Copies are old, so they are used only when they are asked for. */
   readonly superblock?: SuperblockChoice | undefined;
-  /** Go on past wrong checksums of superblock and descriptors, and past an early end of the device. */
+  /**
+   * Go on past wrong checksums of superblock and descriptors, and past an early end of the
+   * device.
+   */
   readonly salvage?: boolean | undefined;
   /** Where an external journal lies. */
   readonly journalDevice?: BlockDevice | undefined;
@@ -64,8 +68,8 @@ interface Opened {
 }
 
 /**
- * A copy of the superblock is older than the flag of a journal that needs recovery: it gets the flag,
- * so that the journal itself is asked.
+ * A copy of the superblock is older than the flag of a journal that needs recovery: it gets the
+ * flag, so that the journal itself is asked.
  */
 function withRecoveryDue(sb: Superblock): Superblock {
   const raw = sb.raw.slice();
@@ -98,7 +102,9 @@ async function openCore(
   }
 }
 
-/** The superblock as the replayed journal leaves it, which may have other features and a new size. */
+/**
+ * The superblock as the replayed journal leaves it, which may have other features and a new size.
+ */
 async function recoveredSuperblock(device: BlockDevice, signal?: AbortSignal): Promise<Superblock> {
   const bytes = await readDevice(device, SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_BYTES, signal);
   const sb = readSuperblock(bytes, device.sizeBytes);
@@ -138,8 +144,8 @@ async function checkRoot(core: ExtCore, signal?: AbortSignal): Promise<void> {
 /**
  * Opens the ext2/3/4 file system on `bdev`, whose blocks and files are then cached in `cache`.
  *
- * @throws {FsError} `EINVAL` if there is none, `EOPNOTSUPP` for features that quire cannot read and for
- *   an external journal that was not given, `EUCLEAN`/`EBADMSG` for a damaged one, `EIO`
+ * @throws {FsError} `EINVAL` if there is none, `EOPNOTSUPP` for features that quire cannot read
+ *   and for an external journal that was not given, `EUCLEAN`/`EBADMSG` for a damaged one, `EIO`
  */
 export async function mountExt(
   bdev: BlockDevice,

@@ -10,12 +10,14 @@
  * What holds for a tree that is walked, each broken one being `EUCLEAN` with block and field:
  *
  *  1. The depth of a node is that of its parent less one, the root's at most 5: a walk ends.
- *  2. Entries are sorted and do not overlap; those of a child lie between its index entry and the next.
+ *  2. Entries are sorted and do not overlap; those of a child lie between its index entry and the
+ *     next.
  *  3. An extent is not empty and lies inside the file system.
- *  4. With `metadata_csum` the word behind the last slot is the checksum of the block (else `EBADMSG`).
+ *  4. With `metadata_csum` the word behind the last slot is the checksum of the block (else
+ *     `EBADMSG`).
  *
- * After `fs/ext4/extents.c` (`ext4_find_extent`, `__ext4_ext_check`). Left out: the extent status tree;
- * a walk over cached blocks is a few binary searches.
+ * After `fs/ext4/extents.c` (`ext4_find_extent`, `__ext4_ext_check`). Left out: the extent status
+ * tree; a walk over cached blocks is a few binary searches.
  */
 import { le16, le32 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
@@ -173,8 +175,9 @@ function runInLeaf(leaf: Uint8Array, fileBlock: number, end: number, maxCount: n
 }
 
 /**
- * Where the file blocks from `fileBlock` on lie, at most `maxCount` (`ext4_ext_map_blocks`). A hole ends
- * at the next extent, or at the border of the part of the tree that was looked at. Restartable.
+ * Where the file blocks from `fileBlock` on lie, at most `maxCount` (`ext4_ext_map_blocks`). A
+ * hole ends at the next extent, or at the border of the part of the tree that was looked at.
+ * Restartable.
  *
  * @throws {FsError} `EUCLEAN`, `EBADMSG`: see the head of the file
  */
@@ -209,8 +212,9 @@ interface ChildRange {
 }
 
 /**
- * What depends on the way to a node, so is checked on every visit: its depth and the range of its keys.
- * Since no two index entries leave room for the same key, no node with entries is reached twice.
+ * What depends on the way to a node, so is checked on every visit: its depth and the range of its
+ * keys. Since no two index entries leave room for the same key, no node with entries is reached
+ * twice.
  */
 function checkChild(
   node: Uint8Array,

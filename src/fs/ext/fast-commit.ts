@@ -232,7 +232,9 @@ export class FastCommitOverlay {
   }
 }
 
-/** Throws `EUCLEAN` for what no directory can hold; names of encrypted ones are never in records. */
+/**
+ * Throws `EUCLEAN` for what no directory can hold; names of encrypted ones are never in records.
+ */
 function checkName(name: Uint8Array, parent: number): void {
   const isDots = name.length <= 2 && name.every((byte) => byte === DOT);
   if (!isDots && !name.includes(0) && !name.includes(SLASH)) return;

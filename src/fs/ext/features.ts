@@ -106,7 +106,10 @@ export interface Features {
   readonly roCompat: number;
 }
 
-/** Names of the bits of `word`, lowest first; a bit without a name as `FEATURE_C23`, like e2fsprogs. */
+/**
+ * Names of the bits of `word`, lowest first; a bit without a name as `FEATURE_C23`, like
+ * e2fsprogs.
+ */
 function namesOf(word: number, table: NameTable, letter: string): string[] {
   const names: string[] = [];
   for (let bit = 0; bit < 32; bit++) {
@@ -140,8 +143,8 @@ export function unknownRoCompat(features: Features): readonly string[] {
 }
 
 /**
- * Throws `EOPNOTSUPP`, naming them, when incompat features are set that quire does not know or cannot
- * read (`ext4_feature_set_ok`).
+ * Throws `EOPNOTSUPP`, naming them, when incompat features are set that quire does not know or
+ * cannot read (`ext4_feature_set_ok`).
  */
 export function checkReadable(features: Features): void {
   if ((features.incompat & INCOMPAT_JOURNAL_DEV) !== 0) {

@@ -61,7 +61,10 @@ function fillShort(folio: Folio, data: Uint8Array): Errno {
   return 0;
 }
 
-/** As `iomapOperations`; but a file that is longer than its inline data is nothing that iomap knows. */
+/**
+ * As `iomapOperations`; but a file that is longer than its inline data is nothing that iomap
+ * knows.
+ */
 function inlineOperations(core: ExtCore, ops: IomapOps<ExtInode>): AddressSpaceOperations {
   const read = (folio: Folio, inode: ExtInode, data: Uint8Array): MaybeAsync<Errno> =>
     inode.size > data.length ? fillShort(folio, data) : iomapReadFolio(folio, ops);

@@ -3,9 +3,9 @@
  *
  *     group 1, 3, 5, 7, 9, 25, 27, 49 ..    first block, for each block size and usual group size
  *
- * Where the copies lie depends on numbers of the superblock that is damaged, so the places that mke2fs
- * uses are tried in turn. A copy is believed if its own numbers say that it belongs there. Its counts
- * and times are old, and it is never used unasked.
+ * Where the copies lie depends on numbers of the superblock that is damaged, so the places that
+ * mke2fs uses are tried in turn. A copy is believed if its own numbers say that it belongs there.
+ * Its counts and times are old, and it is never used unasked.
  */
 
 import type { BlockDevice } from "../../block/block-device.ts";
@@ -22,7 +22,10 @@ import {
   type Superblock,
 } from "./superblock.ts";
 
-/** Which superblock to use: the one at byte 1024, the first copy that is found, or that in block n. */
+/**
+ * Which superblock to use: the one at byte 1024, the first copy that is found, or that in block
+ * n.
+ */
 export type SuperblockChoice = "primary" | "backup" | number;
 
 /** A superblock and the block it was read from, in blocks of its file system. */
@@ -99,8 +102,9 @@ async function findBackup(
 }
 
 /**
- * Reads the superblock that `choice` names and checks it; `onDoubt` as for `readSuperblock`. A number is
- * a block of the file system, as `dumpe2fs` lists the copies; 0 and that at byte 1024 are the primary.
+ * Reads the superblock that `choice` names and checks it; `onDoubt` as for `readSuperblock`. A
+ * number is a block of the file system, as `dumpe2fs` lists the copies; 0 and that at byte 1024
+ * are the primary.
  *
  * @throws {FsError} `EINVAL` if there is none, `EUCLEAN`/`EBADMSG` if it is damaged, `EIO`
  */
@@ -125,7 +129,9 @@ export async function findSuperblock(
   return { sb, blocknr: primarySuperblockBlock(sb), isBackup: false };
 }
 
-/** True if the device holds ext2/3/4, judged by the magic number at byte 1024. Throws `EIO` only. */
+/**
+ * True if the device holds ext2/3/4, judged by the magic number at byte 1024. Throws `EIO` only.
+ */
 export async function probeExt(bdev: BlockDevice, signal?: AbortSignal): Promise<boolean> {
   if (bdev.sizeBytes < SUPERBLOCK_OFFSET_BYTES + SUPERBLOCK_BYTES) return false;
   const bytes = await readDevice(bdev, SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_BYTES, signal);

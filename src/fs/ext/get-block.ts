@@ -9,7 +9,10 @@ import type { ExtCore } from "./core.ts";
 import type { ExtInode } from "./inode.ts";
 import { noteFailure } from "./read-failure.ts";
 
-/** The mapper of block-mapped inodes of `core`. It waits only for pointer blocks that are not cached. */
+/**
+ * The mapper of block-mapped inodes of `core`. It waits only for pointer blocks that are not
+ * cached.
+ */
 export function extGetBlock(core: ExtCore): GetBlock {
   const fill = (map: BlockMap, run: MappedRun): number => {
     if (run.physical === 0) return 0;

@@ -1,13 +1,15 @@
 /**
  * Group descriptors: where the bitmaps and the inode table of each group are, and how much is free.
  *
- *     group g --> descriptor block g / dpb --> descriptor g % dpb --> bitmaps, inode table: anywhere
+ *     group g --> descriptor block g / dpb --> descriptor g % dpb --> bitmaps, inode table
  *
  *  1. Descriptors are read when they are asked for; nothing is allocated by the number of groups.
- *  2. A descriptor is handed out only after its checksum (`EBADMSG`) and its inode table were checked.
+ *  2. A descriptor is handed out only after its checksum (`EBADMSG`) and its inode table were
+ *     checked.
  *  3. Flags and `itableUnused` are 0 without a checksum feature, whatever is stored.
  *
- * After `fs/ext4/super.c` (`descriptor_loc`, `ext4_check_descriptors`, `ext4_group_desc_csum_verify`).
+ * After `fs/ext4/super.c` (`descriptor_loc`, `ext4_check_descriptors`,
+ * `ext4_group_desc_csum_verify`).
  */
 import { le16, le32 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
@@ -64,7 +66,10 @@ export class GroupTable {
   readonly #superblockBlock: number;
   readonly #isSalvage: boolean;
 
-  /** `superblockBlock` is the block of the copy in use: its table of descriptors is the one that is read. */
+  /**
+   * `superblockBlock` is the block of the copy in use: its table of descriptors is the one that
+   * is read.
+   */
   constructor(sb: Superblock, metadata: Metadata, superblockBlock: number, isSalvage: boolean) {
     this.#sb = sb;
     this.#metadata = metadata;
@@ -88,7 +93,8 @@ export class GroupTable {
   /**
    * The descriptor of `group`, which exists. Restartable.
    *
-   * @throws {FsError} `EBADMSG` for a wrong checksum, `EUCLEAN` for an inode table outside the file system
+   * @throws {FsError} `EBADMSG` for a wrong checksum, `EUCLEAN` for an inode table outside the
+   * file system
    */
   descriptor(group: number): GroupDescriptor {
     const sb = this.#sb;
@@ -101,7 +107,10 @@ export class GroupTable {
     return this.#decode(group, raw);
   }
 
-  /** Descriptor block `index`; on a miss those behind it come along, as far as they lie in one piece. */
+  /**
+   * Descriptor block `index`; on a miss those behind it come along, as far as they lie in one
+   * piece.
+   */
   #descriptorData(index: number): Uint8Array {
     const sb = this.#sb;
     const blocknr = this.descriptorBlock(index);

@@ -1,4 +1,6 @@
-/** ext2/3/4 for callers that put their own stack together: mounting over a block device, probing. */
+/**
+ * ext2/3/4 for callers that put their own stack together: mounting over a block device, probing.
+ */
 export type {
   DirectoryBatch,
   DirectoryEntry,

@@ -1,5 +1,6 @@
 /**
- * The block map of ext2 and ext3: direct pointers, then trees of pointer blocks of depth one to three.
+ * The block map of ext2 and ext3: direct pointers, then trees of pointer blocks of depth one to
+ * three.
  *
  *     i_block [0 .. 11]  [12]       [13]            [14]
  *              data      |          |               |
@@ -9,12 +10,12 @@
  *                                                     data
  *
  *  1. A pointer is 0, a hole at any level, or a block inside the file system; else it is `EUCLEAN`.
- *  2. A run never leaves the array of pointers that it began in; one that uses the last pointer of the
- *     array is a boundary: to go on, another pointer block has to be read.
+ *  2. A run never leaves the array of pointers that it began in; one that uses the last pointer of
+ *     the array is a boundary: to go on, another pointer block has to be read.
  *  3. Depth bounds a walk, so a pointer block that points to itself does no harm.
  *
- * After `fs/ext4/indirect.c` and `fs/ext2/inode.c` (`ext2_block_to_path`, `ext2_get_blocks`). There is no
- * checksum over pointer blocks.
+ * After `fs/ext4/indirect.c` and `fs/ext2/inode.c` (`ext2_block_to_path`, `ext2_get_blocks`).
+ * There is no checksum over pointer blocks.
  */
 import { le32 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
@@ -77,7 +78,8 @@ function runInArray(
  * Where the file blocks from `fileBlock` on lie, at most `maxCount` (`ext2_get_blocks`). A missing
  * pointer block is one hole for all that it would map. Restartable.
  *
- * @throws {FsError} `EUCLEAN` for a pointer outside the file system, or a file block that no pointer reaches
+ * @throws {FsError} `EUCLEAN` for a pointer outside the file system, or a file block that no
+ * pointer reaches
  */
 export function mapIndirect(
   ctx: ExtContext,

@@ -1,4 +1,7 @@
-/** One number has one object while somebody holds it, and only so many are held by the cache itself. */
+/**
+ * One number has one object while somebody holds it, and only so many are held by the cache
+ * itself.
+ */
 import { expect, test } from "vitest";
 import type { ExtInode } from "./inode.ts";
 import { InodeCache } from "./inode-cache.ts";

@@ -28,7 +28,9 @@ export class InodeCache {
     return inode;
   }
 
-  /** Takes in `inode`, whose number is not among the recent ones; the oldest of those makes room. */
+  /**
+   * Takes in `inode`, whose number is not among the recent ones; the oldest of those makes room.
+   */
   add(inode: ExtInode): void {
     this.#recent.set(inode.ino, inode);
     if (this.#recent.size <= INODES_MAX) return;

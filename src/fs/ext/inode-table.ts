@@ -28,8 +28,8 @@ export function checkInodeNumber(sb: Superblock, ino: number): void {
 /**
  * The slot of inode `ino`, `s_inode_size` bytes, borrowed from the buffer. Restartable.
  *
- * @throws {FsError} `EUCLEAN` for a number outside the file system, `ESTALE` for a slot that its group
- *   says was never used, and what the group's descriptor throws
+ * @throws {FsError} `EUCLEAN` for a number outside the file system, `ESTALE` for a slot that its
+ *   group says was never used, and what the group's descriptor throws
  */
 export function inodeSlot(
   sb: Superblock,

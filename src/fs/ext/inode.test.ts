@@ -192,7 +192,10 @@ describe("fields by feature", () => {
 });
 
 describe("times", () => {
-  /** Seconds, low word, extra word of 1 ns and of 999999999 ns; at the ends the kernel stores 0 ns. */
+  /**
+   * Seconds, low word, extra word of 1 ns and of 999999999 ns; at the ends the kernel stores 0
+   * ns.
+   */
   it.each([
     [-2147483648, 0x80000000, 0x00000000, 0x00000000],
     [-1, 0xffffffff, 0x00000004, 0xee6b27fc],

@@ -4,13 +4,15 @@
  *     0         40       100            128   128 + i_extra_isize    s_inode_size
  *     | classic | i_block | classic ..   | extra fields | xattrs in the inode |
  *
- *  1. A field behind byte 128 exists when `128 + i_extra_isize` reaches its end; else it is absent, not 0.
- *     Times exist in an inode of more than 128 bytes whose `i_extra_isize` is 0 too, as in Linux.
+ *  1. A field behind byte 128 exists when `128 + i_extra_isize` reaches its end; else it is
+ *     absent, not 0. Times exist in an inode of more than 128 bytes whose `i_extra_isize` is 0
+ *     too, as in Linux.
  *  2. Upper halves exist by feature: `i_blocks_high` with huge_file, `i_file_acl_high` with 64bit,
  *     `i_size_high` of what is no regular file with large_dir.
  *  3. `raw` is a copy: it stays when the buffer of the table block goes.
  *
- * After `fs/ext4/inode.c` (`__ext4_iget`). Left out: the parts of an inode that only a writer needs.
+ * After `fs/ext4/inode.c` (`__ext4_iget`). Left out: the parts of an inode that only a writer
+ * needs.
  */
 
 import type { AddressSpace } from "../../cache/address-space.ts";
@@ -285,8 +287,8 @@ function checkInode(ino: number, raw: Uint8Array, sb: Superblock): void {
 /**
  * Decodes inode `ino` from its slot `stored` of the inode table, which is copied.
  *
- * @throws {FsError} `ESTALE` for a slot that is all zero, so never used; `EBADMSG` for a wrong checksum;
- *   `EUCLEAN` for fields that contradict each other
+ * @throws {FsError} `ESTALE` for a slot that is all zero, so never used; `EBADMSG` for a wrong
+ *   checksum; `EUCLEAN` for fields that contradict each other
  */
 export function readInode(ino: number, stored: Uint8Array, sb: Superblock): ExtInode {
   if (isZero(stored, 0, GOOD_OLD_INODE_BYTES)) {

@@ -2,14 +2,16 @@
  * `IomapOps` of ext2/3/4: where a range of a file lies, in one mapping per extent.
  *
  *     extents     IOMAP_MAPPED, IOMAP_UNWRITTEN, IOMAP_HOLE           read and report
- *     inline      IOMAP_INLINE for the data, IOMAP_HOLE behind it     read; report ends with ENOENT at EOF
+ *     inline      IOMAP_INLINE for the data, IOMAP_HOLE behind it     read; report: ENOENT at EOF
  *     block map   IOMAP_MAPPED with IOMAP_F_MERGED, IOMAP_HOLE        report only: mpage reads them
  *
- * Holes are as long as one look at the metadata shows them to be: a missing pointer block, or the way to
- * the next extent. Two sets of operations, since only a report cares where the request ends.
+ * Holes are as long as one look at the metadata shows them to be: a missing pointer block, or the
+ * way to the next extent. Two sets of operations, since only a report cares where the request
+ * ends.
  *
  * After `fs/ext4/inode.c` (`ext4_iomap_begin`, `ext4_iomap_begin_report`, `ext4_set_iomap`) and
- * `fs/ext4/inline.c` (`ext4_inline_data_iomap`). Left out: the address of inline data on the device.
+ * `fs/ext4/inline.c` (`ext4_inline_data_iomap`). Left out: the address of inline data on the
+ * device.
  */
 import { FsError } from "../../lib/errno.ts";
 import { isPromise, type MaybeAsync } from "../../lib/maybe.ts";
@@ -87,8 +89,8 @@ function setInline(
 /**
  * The operations of the files of `core`: for reads (flags 0) and for reports (`IOMAP_REPORT`).
  *
- * They throw `EUCLEAN`/`EBADMSG` for a damaged map, `EIO` for metadata that cannot be read, and wait
- * only for metadata that is not cached.
+ * They throw `EUCLEAN`/`EBADMSG` for a damaged map, `EIO` for metadata that cannot be read, and
+ * wait only for metadata that is not cached.
  */
 export function extIomapOps(core: ExtCore): IomapOps<ExtInode> {
   const beginInline = (

@@ -5,8 +5,9 @@
  *     le32(superblockBytes, SB.s_blocks_count_lo)
  *
  * All integers are little-endian. The names are those of the kernel's "ext4 Data Structures and
- * Algorithms" (`Documentation/filesystems/ext4/`), so that a field is found in both by one search.
- * Left out: the journal, whose format is its own (`jbd2-format.ts`), and fields that carry no truth.
+ * Algorithms" (`Documentation/filesystems/ext4/`), so that a field is found in both by one
+ * search. Left out: the journal, whose format is its own (`jbd2-format.ts`), and fields that
+ * carry no truth.
  */
 
 /** The primary superblock begins here, whatever the block size is. Copies begin at their block. */
@@ -103,7 +104,9 @@ export const SB = {
   s_checksum: 0x3fc,
 } as const;
 
-/** Group descriptor fields (`struct ext4_group_desc`); those from 0x20 on exist with `64bit` only. */
+/**
+ * Group descriptor fields (`struct ext4_group_desc`); those from 0x20 on exist with `64bit` only.
+ */
 export const GD = {
   bg_block_bitmap_lo: 0x00,
   bg_inode_bitmap_lo: 0x04,
@@ -200,10 +203,14 @@ export const EA_INODE_FL = 0x0020_0000;
 export const INLINE_DATA_FL = 0x1000_0000;
 export const PROJINHERIT_FL = 0x2000_0000;
 export const CASEFOLD_FL = 0x4000_0000;
-/** The flags that FS_IOC_GETFLAGS shows on Linux (`EXT4_FL_USER_VISIBLE`); e2fsprogs knows fewer. */
+/**
+ * The flags that FS_IOC_GETFLAGS shows on Linux (`EXT4_FL_USER_VISIBLE`); e2fsprogs knows fewer.
+ */
 export const FLAGS_USER_VISIBLE = 0x725b_dfff;
 
-/** Extent header and entries (`struct ext4_extent_header`, `_idx`, `ext4_extent`), 12 bytes each. */
+/**
+ * Extent header and entries (`struct ext4_extent_header`, `_idx`, `ext4_extent`), 12 bytes each.
+ */
 export const EH = {
   eh_magic: 0x0,
   eh_entries: 0x2,

@@ -49,8 +49,8 @@ export class BlockMiss {
 }
 
 /**
- * Judges a block once after it was loaded. Throws `FsError` `EBADMSG` or `EUCLEAN`, naming the block.
- * `arg` is what the check needs to know, such as the inode that owns the block.
+ * Judges a block once after it was loaded. Throws `FsError` `EBADMSG` or `EUCLEAN`, naming the
+ * block. `arg` is what the check needs to know, such as the inode that owns the block.
  */
 export type BlockVerifier<A> = (data: Uint8Array, blocknr: number, arg: A) => void;
 
@@ -94,10 +94,11 @@ export class Metadata {
   }
 
   /**
-   * As `block`, after `verifier` has accepted the content. While the block is cached it is judged once,
-   * but anew when another `verifier` comes: a block that a damaged image uses twice, for an extent node
-   * and for a directory, passes both. What depends on `arg` beyond a checksum the caller checks itself.
-   * On a miss the blocks `aheadFirst` (default: `blocknr`) .. + `aheadCount` are read along with it.
+   * As `block`, after `verifier` has accepted the content. While the block is cached it is judged
+   * once, but anew when another `verifier` comes: a block that a damaged image uses twice, for an
+   * extent node and for a directory, passes both. What depends on `arg` beyond a checksum the
+   * caller checks itself. On a miss the blocks `aheadFirst` (default: `blocknr`) .. +
+   * `aheadCount` are read along with it.
    */
   verified<A>(
     blocknr: number,
@@ -115,7 +116,10 @@ export class Metadata {
     return buffer.data;
   }
 
-  /** As `block`; on a miss the blocks `aheadFirst` .. + `aheadCount`, one of them ours, are read too. */
+  /**
+   * As `block`; on a miss the blocks `aheadFirst` .. + `aheadCount`, one of them ours, are read
+   * too.
+   */
   blockWithin(blocknr: number, aheadFirst: number, aheadCount: number): Uint8Array {
     return this.#buffer(blocknr, aheadFirst, aheadCount).data;
   }
@@ -129,8 +133,8 @@ export class Metadata {
   /**
    * Runs `attempt` until it has all its blocks, and returns its value: at once if they were cached.
    *
-   * @throws {FsError} what `attempt` throws; `EIO` naming the block that cannot be read; `EUCLEAN` if
-   *   it wants endlessly many blocks
+   * @throws {FsError} what `attempt` throws; `EIO` naming the block that cannot be read;
+   *   `EUCLEAN` if it wants endlessly many blocks
    * @throws the reason of `signal`
    */
   run<T>(attempt: () => T, signal?: AbortSignal): MaybeAsync<T> {
@@ -187,8 +191,8 @@ export class Metadata {
   }
 
   /**
-   * Loads a block for a run. Where memory is short, that may be held by runs that all wait for more:
-   * so the run gives its own back, and goes on when it is the only one that has met that.
+   * Loads a block for a run. Where memory is short, that may be held by runs that all wait for
+   * more: so the run gives its own back, and goes on when it is the only one that has met that.
    */
   async #loadAmid(pins: Pins, miss: BlockMiss, signal?: AbortSignal): Promise<BufferHead> {
     for (let tries = 1; ; tries++) {

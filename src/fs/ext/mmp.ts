@@ -1,6 +1,7 @@
 /**
- * Multi-mount protection: a block in which whoever has the file system mounted writes a new number every
- * few seconds. A reader changes nothing and may go on, but says who is there (`fs/ext4/mmp.c`).
+ * Multi-mount protection: a block in which whoever has the file system mounted writes a new
+ * number every few seconds. A reader changes nothing and may go on, but says who is there
+ * (`fs/ext4/mmp.c`).
  */
 import { le16, le32, le64 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
@@ -39,7 +40,10 @@ function verifyMmp(block: Uint8Array, blocknr: number, ctx: ExtContext): void {
   }
 }
 
-/** Decodes the protection block of a file system with feature mmp. Restartable; `EUCLEAN`, `EBADMSG`. */
+/**
+ * Decodes the protection block of a file system with feature mmp. Restartable; `EUCLEAN`,
+ * `EBADMSG`.
+ */
 export function readMmp(ctx: ExtContext): MmpState {
   const { mmpBlock, firstDataBlock } = ctx.sb;
   if (mmpBlock <= firstDataBlock) {

@@ -2,7 +2,7 @@
  * The superblock of ext2/3/4: 1024 bytes that say where everything else is, and the arithmetic that
  * follows from them. Whoever has a `Superblock` has one whose numbers were all checked.
  *
- *     device  | 1024 | super | .. group 0 .. | group 1 | ... | group n-1 |     blocks behind: not ours
+ *     device  | 1024 | super | .. group 0 .. | group 1 | ... | group n-1 |  blocks behind: not ours
  *                      ^ also, at the start of the first block of some groups, copies
  *
  *  1. `readSuperblock` verifies magic, checksum and every number that others compute with, against
@@ -279,7 +279,8 @@ function checkDoubts(sb: Superblock, deviceBytes: number, onDoubt: DoubtHandler)
   }
   const deviceBlocks = Math.floor(deviceBytes / sb.blockBytes);
   if (sb.blockCount > deviceBlocks) {
-    const detail = `superblock: s_blocks_count is ${sb.blockCount}, but the device ends after ${deviceBlocks}`;
+    const ends = `but the device ends after ${deviceBlocks}`;
+    const detail = `superblock: s_blocks_count is ${sb.blockCount}, ${ends}`;
     onDoubt(new FsError("EUCLEAN", { detail }));
   }
 }

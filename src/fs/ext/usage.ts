@@ -1,6 +1,6 @@
 /**
- * How full the file system is: sums over the group descriptors, since the superblock's own counts are
- * brought up to date at unmount only (`ext4_statfs`, `ext4_count_free_clusters`).
+ * How full the file system is: sums over the group descriptors, since the superblock's own counts
+ * are brought up to date at unmount only (`ext4_statfs`, `ext4_count_free_clusters`).
  */
 import { le16, le32 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";

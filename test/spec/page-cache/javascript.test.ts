@@ -119,7 +119,7 @@ test("W125 the last pages of the largest file are read at their places", async (
   fixture.cache.verify();
 });
 
-test("W126 an aborted reader leaves at once; the read goes on, and another reader has its data", async () => {
+test("W126 an aborted reader leaves at once; the read goes on, for another reader", async () => {
   const fixture = new CachedFile({ sizeBytes: 8 * PAGE_BYTES });
   fixture.script.isGated = true;
   const abort = new AbortController();

@@ -1,6 +1,6 @@
 /**
- * Acceptance cases W53 and W54 on the real ext2 driver: the file of the manual page, 16 blocks of a page
- * each, whose indirect block lies behind the first twelve.
+ * Acceptance cases W53 and W54 on the real ext2 driver: the file of the manual page, 16 blocks of
+ * a page each, whose indirect block lies behind the first twelve.
  */
 import { expect, test } from "vitest";
 import type { AddressSpaceOperations } from "../../../src/cache/address-space.ts";
@@ -63,7 +63,7 @@ async function readWhole(file: TestFile): Promise<void> {
   }
 }
 
-test("W54 ext2 says where its pointers end, so the data leaves before the indirect block is asked for", async () => {
+test("W54 ext2 says where its pointers end, so data leaves before the indirect block", async () => {
   const file = manualPageFile();
   new FileMappings(file.core, file.cache).of(file.inode);
   await readWhole(file);

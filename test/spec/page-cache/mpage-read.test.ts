@@ -1,6 +1,6 @@
 /**
- * Acceptance cases W53-W70 of the page cache: mpage reads; with the halves of W119 and W124 that concern it.
- * Cases 53 and 54 run here on a scripted map of blocks, answering as ext2 does.
+ * Acceptance cases W53-W70 of the page cache: mpage reads; with the halves of W119 and W124 that
+ * concern it. Cases 53 and 54 run here on a scripted map of blocks, answering as ext2 does.
  */
 import { describe, expect, test } from "vitest";
 import type { Folio } from "../../../src/cache/folio.ts";
@@ -15,7 +15,10 @@ function range(first: number, last: number): number[] {
   return Array.from({ length: last - first + 1 }, (_, at) => first + at);
 }
 
-/** The file of the manual page: blocks 0-11 on device 0-11, its indirect block on 12, the rest behind. */
+/**
+ * The file of the manual page: blocks 0-11 on device 0-11, its indirect block on 12, the rest
+ * behind.
+ */
 function manualPageFile(isBoundarySet: boolean, blockBytes = 4096): BlockMappedFile {
   return new BlockMappedFile({
     blockBytes,
@@ -43,7 +46,7 @@ function expectReadable(file: BlockMappedFile): void {
 }
 
 describe("mpage read: the boundary", () => {
-  test("W53 without a boundary flag the indirect block is read before the data in front of it", async () => {
+  test("W53 without a boundary flag the indirect block is read before the data", async () => {
     const file = manualPageFile(false);
     await file.readahead(0, 16);
     expect(file.device.bios).toEqual(["R[12]M", "R[0-11]A", "R[13-16]A"]);
@@ -51,7 +54,7 @@ describe("mpage read: the boundary", () => {
     expectReadable(file);
   });
 
-  test("W54 with the boundary flag on block 11 the data leaves before the indirect block is asked for", async () => {
+  test("W54 with the boundary flag on block 11 the data leaves before the indirect block", async () => {
     const file = manualPageFile(true);
     await file.readahead(0, 16);
     expect(file.device.bios).toEqual(["R[0-11]A", "R[12]M", "R[13-16]A"]);
@@ -219,7 +222,7 @@ describe("mpage read: holes and confused folios", () => {
 });
 
 describe("mpage read: errors", () => {
-  test("W67 an error of getBlock ends the readahead there, and only that page fails to be read", async () => {
+  test("W67 an error of getBlock ends the readahead there, and only that page fails", async () => {
     const file = plainFile(8);
     file.getBlockHook = (_inode, fileBlock, map) => {
       if (fileBlock === 3) return -EIO;

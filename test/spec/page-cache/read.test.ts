@@ -1,4 +1,7 @@
-/** Acceptance cases of sections 12.8 and 12.9 that concern reading: hits, truncation, dropping, refaults. */
+/**
+ * Acceptance cases of sections 12.8 and 12.9 that concern reading: hits, truncation, dropping,
+ * refaults.
+ */
 import { expect, test } from "vitest";
 import { filemapRead } from "../../../src/cache/filemap.ts";
 import { PG_DIRTY, PG_WRITEBACK } from "../../../src/cache/folio.ts";
@@ -41,7 +44,9 @@ test("W100 invalidateMappingPages drops what is clean and idle, and waits for no
   ]);
 });
 
-/** Active list of 100 pages, inactive one of 50; page 0 evicted, and `evictions` others after it. */
+/**
+ * Active list of 100 pages, inactive one of 50; page 0 evicted, and `evictions` others after it.
+ */
 async function refaultAfter(evictions: number): Promise<boolean> {
   const fixture = new CachedFile({ sizeBytes: 400 * PAGE_BYTES, raPages: 0 });
   const { lru } = fixture.cache;
