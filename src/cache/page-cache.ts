@@ -1,5 +1,6 @@
 /**
- * PageCache: the memory of all cached files, bounded, and what it takes to keep it within its bounds.
+ * PageCache: the memory of all cached files, bounded, and what it takes to keep it within its
+ * bounds.
  *
  *     PageCache --- arena        frames
  *         |   \---- lru          active and inactive folios
@@ -8,12 +9,12 @@
  *
  * Who asks for memory, and what it may cost (rule JS-10):
  *
- *     readahead      `allocForReadahead`  evicts clean folios, else fails at once; leaves a spare for the next
+ *     readahead      `allocForReadahead`  evicts clean folios, else fails at once; leaves a spare one
  *     one folio      `allocFolioWait`     evicts, else waits until reads in flight have ended
  *     write-out      the arena's reserve
  *
- * After `mm/filemap.c` and `mm/page_alloc.c` of Linux. Left out: NUMA, memory cgroups, a thread that
- * reclaims in the background: reclaim of clean folios is synchronous and cheap here.
+ * After `mm/filemap.c` and `mm/page_alloc.c` of Linux. Left out: NUMA, memory cgroups, a thread
+ * that reclaims in the background: reclaim of clean folios is synchronous and cheap here.
  */
 import { assert } from "../lib/assert.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
@@ -39,7 +40,9 @@ const FOLIO_SHARE = 64;
 const WINDOW_SHARE = 4;
 /** Shadows per frame, from which on those are dropped that are too old to tell anything. */
 const SHADOWS_PER_FRAME = 2;
-/** Files of which only shadows are left, at most this share of the frames: they keep their inodes. */
+/**
+ * Files of which only shadows are left, at most this share of the frames: they keep their inodes.
+ */
 const SHADOWED_SHARE = 8;
 /** How long a task waits for memory while nothing at all moves. */
 const MEMORY_WAIT_MS = 10_000;
@@ -146,8 +149,8 @@ export class PageCache implements FolioOwner {
   }
 
   /**
-   * Drops all folios of `mapping`, dirty or not, for good. Waits for reads in flight. Who still waits
-   * for one of its folios gets that folio or `-EBADF`.
+   * Drops all folios of `mapping`, dirty or not, for good. Waits for reads in flight. Who still
+   * waits for one of its folios gets that folio or `-EBADF`.
    */
   closeMapping(mapping: AddressSpace): MaybeAsync<void> {
     mapping.isClosed = true;
@@ -155,9 +158,9 @@ export class PageCache implements FolioOwner {
   }
 
   /**
-   * A folio of `order`, with one reference, in no file yet and with any bytes in it (`filemap_alloc_folio`);
-   * with `minOrder` a smaller one if there is no run of that size. Evicts clean folios. `null` if memory
-   * is short. Never waits.
+   * A folio of `order`, with one reference, in no file yet and with any bytes in it
+   * (`filemap_alloc_folio`); with `minOrder` a smaller one if there is no run of that size.
+   * Evicts clean folios. `null` if memory is short. Never waits.
    */
   allocFolio(order: number, minOrder: number = order): Folio | null {
     return this.#alloc(order, minOrder, 0);
@@ -169,17 +172,17 @@ export class PageCache implements FolioOwner {
   }
 
   /**
-   * As `allocFolio`, but waits for memory while reads are in flight that will set some free. The caller
-   * holds no folio lock. Returns `-ENOMEM` if there is no hope, or when nothing has moved for ten
-   * seconds; `-EINTR` once `signal` is aborted.
+   * As `allocFolio`, but waits for memory while reads are in flight that will set some free. The
+   * caller holds no folio lock. Returns `-ENOMEM` if there is no hope, or when nothing has moved
+   * for ten seconds; `-EINTR` once `signal` is aborted.
    */
   allocFolioWait(order: number, signal?: AbortSignal): MaybeAsync<Folio | Errno> {
     return this.#alloc(order, order, 0) ?? this.#allocSlow(order, signal);
   }
 
   /**
-   * Notes a read that fills memory under another lock than a folio's. Until `readEnded` those who want
-   * memory wait: what it fills will be clean.
+   * Notes a read that fills memory under another lock than a folio's. Until `readEnded` those who
+   * want memory wait: what it fills will be clean.
    */
   readStarted(): void {
     this.lockedCount++;
@@ -254,7 +257,10 @@ export class PageCache implements FolioOwner {
     };
   }
 
-  /** Throws `AssertionError` if an invariant does not hold. Walks all: for tests and the simulator. */
+  /**
+   * Throws `AssertionError` if an invariant does not hold. Walks all: for tests and the
+   * simulator.
+   */
   verify(): void {
     this.arena.verify();
     this.lru.verify();

@@ -1,8 +1,8 @@
 /**
- * BufferCache: the blocks of a device, cached one by one in the device's own address space. The metadata
- * of a file system lies here: superblocks, inode tables, directories, extent blocks.
+ * BufferCache: the blocks of a device, cached one by one in the device's own address space. The
+ * metadata of a file system lies here: superblocks, inode tables, directories, extent blocks.
  *
- *     peek(9)      cached?  the buffer, now; else undefined                 no promise, no allocation
+ *     peek(9)      cached?  the buffer, now; else undefined              no promise, no allocation
  *     bread(9)     cached?  the buffer, held; else a promise of it          brelse gives it back
  *     breadahead   8 9 10 11 12 -> 8 is cached, 11 is in flight             R[9-10] R[12]
  *
@@ -14,12 +14,12 @@
  *
  *  1. A block is read by one bio at a time; who else wants it waits for that one.
  *  2. A held buffer, and one in flight, stays cached: `tryToFreeBuffers` refuses its folio.
- *  3. A failed read leaves the buffer as it was, and the next `bread` tries again. A failed readahead
- *     is no error of anybody: who waited for it reads himself.
+ *  3. A failed read leaves the buffer as it was, and the next `bread` tries again. A failed
+ *     readahead is no error of anybody: who waited for it reads himself.
  *  4. Blocks from `blockCount` on do not exist, also where the last folio has room for them.
  *
- * After `__bread_gfp`, `__breadahead` and `block/fops.c` of Linux. Left out until there is writing: dirty
- * blocks and their write-out.
+ * After `__bread_gfp`, `__breadahead` and `block/fops.c` of Linux. Left out until there is
+ * writing: dirty blocks and their write-out.
  */
 import { Bio, REQ_META, REQ_OP_READ, REQ_RAHEAD } from "../block/bio.ts";
 import type { BlockDevice } from "../block/block-device.ts";
@@ -92,8 +92,8 @@ export class BufferCache {
   /**
    * The buffer of block `blocknr` if its data is cached, else `undefined` (`sb_find_get_block`).
    *
-   * It is not held: its data may be used until the caller's stretch of code ends. Never waits, makes no
-   * promise and allocates nothing. Counts as a use of the block for reclaim.
+   * It is not held: its data may be used until the caller's stretch of code ends. Never waits,
+   * makes no promise and allocates nothing. Counts as a use of the block for reclaim.
    */
   peek(blocknr: number): BufferHead | undefined {
     if (!(blocknr >= 0 && blocknr < this.blockCount)) return undefined;
@@ -108,11 +108,12 @@ export class BufferCache {
   }
 
   /**
-   * The buffer of block `blocknr` with its data, read if it is not cached (`bread`). It is held, so it
-   * stays where it is until `brelse`. The reading is submitted when this returns.
+   * The buffer of block `blocknr` with its data, read if it is not cached (`bread`). It is held,
+   * so it stays where it is until `brelse`. The reading is submitted when this returns.
    *
-   * @throws {FsError} naming the block: `EIO` if it cannot be read or the device has no such block, or
-   *   the errno of the device; `ENOMEM` if there is no memory for it; `EBADF` after `close`
+   * @throws {FsError} naming the block: `EIO` if it cannot be read or the device has no such
+   *   block, or the errno of the device; `ENOMEM` if there is no memory for it; `EBADF` after
+   *   `close`
    * @throws the reason of `signal` while it waits; the read goes on and serves others
    */
   bread(blocknr: number, signal?: AbortSignal): MaybeAsync<BufferHead> {
@@ -129,8 +130,8 @@ export class BufferCache {
 
   /**
    * Starts to read the blocks `first .. first + count` that are neither cached nor in flight
-   * (`breadahead`): one bio for each run of them. A hint: blocks that do not exist are left out, and
-   * it ends early where memory is short. Never waits or fails.
+   * (`breadahead`): one bio for each run of them. A hint: blocks that do not exist are left out,
+   * and it ends early where memory is short. Never waits or fails.
    */
   breadahead(first: number, count: number): void {
     const end = Math.min(first + count, this.blockCount);
@@ -190,7 +191,10 @@ export class BufferCache {
     return buffer;
   }
 
-  /** Makes `buffer` uptodate: by a read that others have begun, if that goes well, else by its own. */
+  /**
+   * Makes `buffer` uptodate: by a read that others have begun, if that goes well, else by its
+   * own.
+   */
   async #load(buffer: BufferHead, signal: AbortSignal | undefined): Promise<void> {
     while (!buffer.isUptodate) {
       if (!buffer.isLocked) {
@@ -205,12 +209,18 @@ export class BufferCache {
     }
   }
 
-  /** Reads the buffers of `run`, taken by `take` and adjacent on the device, in one bio if that has room. */
+  /**
+   * Reads the buffers of `run`, taken by `take` and adjacent on the device, in one bio if that
+   * has room.
+   */
   #submit(run: readonly BufferHead[], flags: number): void {
     for (let at = 0; at < run.length; ) at = this.#submitOne(run, at, flags);
   }
 
-  /** Submits a bio for the buffers from `from` on, and returns the index of the first it has no room for. */
+  /**
+   * Submits a bio for the buffers from `from` on, and returns the index of the first it has no
+   * room for.
+   */
   #submitOne(run: readonly BufferHead[], from: number, flags: number): number {
     const startBytes = byteOfBlock(run[from]!.blocknr, this.blockBytes);
     const bio = new Bio(REQ_OP_READ, flags, startBytes, this.#endRead);
