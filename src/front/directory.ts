@@ -2,8 +2,8 @@
  * Listing directories for `readdir` and `opendir`: flat or recursive, as names or as entries.
  *
  * A recursive listing names each entry by its path below the directory asked for, and never follows
- * symlinks. A `TreeGuard` ends it with `EUCLEAN` where the image is no tree, instead of going on for
- * ever.
+ * symlinks. A `TreeGuard` ends it with `EUCLEAN` where the image is no tree, instead of going on
+ * for ever.
  */
 import type { DirectoryEntry, FileSystem, FileType, VfsInode } from "../fs/vfs.ts";
 import { FsError } from "../lib/errno.ts";
@@ -43,8 +43,8 @@ interface Level {
 /**
  * Keeps a walk over a hostile image as short as one over an honest image of its size.
  *
- *  1. No directory is entered twice. Where directories contain themselves, or have several names, the
- *     paths would be endless, or 2^n for n directories.
+ *  1. No directory is entered twice. Where directories contain themselves, or have several
+ *     names, the paths would be endless, or 2^n for n directories.
  *  2. The directories entered have no more bytes than the file system: they cannot share blocks.
  */
 export class TreeGuard {

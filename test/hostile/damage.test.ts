@@ -1,4 +1,6 @@
-/** Coarse damage: images cut off, metadata blocks zeroed or all ones, garbage, tables in circles. */
+/**
+ * Coarse damage: images cut off, metadata blocks zeroed or all ones, garbage, tables in circles.
+ */
 import { afterAll, describe, expect, test } from "vitest";
 import { ExtCore } from "../../src/fs/ext/core.ts";
 import { INODE, SB } from "../../src/fs/ext/layout.ts";

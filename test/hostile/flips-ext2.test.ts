@@ -19,7 +19,8 @@ describe.skipIf(!hasTools)("a small ext2 image", () => {
     const { judged, unread, byCode } = await flipEveryBit(base, watch);
     if (!watch.wantsAll) return;
     expect(judged + unread).toBe(8 * 64 * KIB);
-    // The image is really looked at: some flips are seen, others change what is free or a file says.
+    // The image is really looked at: some flips are seen, others change what is free or a file
+    // says.
     expect(judged).toBeGreaterThan(8 * 20 * KIB);
     expect(byCode.get("EUCLEAN")).toBeGreaterThan(1000);
     expect(byCode.get("right")).toBeGreaterThan(1000);

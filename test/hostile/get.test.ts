@@ -1,4 +1,7 @@
-/** `quire get` against trees that try to write elsewhere: nothing outside of the destination changes. */
+/**
+ * `quire get` against trees that try to write elsewhere: nothing outside of the destination
+ * changes.
+ */
 import {
   chmodSync,
   existsSync,

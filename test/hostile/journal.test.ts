@@ -1,4 +1,7 @@
-/** Journals made to catch a reader out: names that are paths, maps in circles, records by the ten thousand. */
+/**
+ * Journals made to catch a reader out: names that are paths, maps in circles, records by the ten
+ * thousand.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { EXTENTS_FL, INODE, SB } from "../../src/fs/ext/layout.ts";
 import { putLe16, putLe32 } from "../../src/lib/bytes.ts";

@@ -1,7 +1,8 @@
 /**
  * Every single-bit flip of an image, without running those that cannot matter.
  *
- *     first run    which bytes of the image does quire read at all?      a second run reads the same
+ *     first run    which bytes of the image does quire read at all?      a second run reads the
+ *     same
  *     those        each bit is flipped, the image is judged, the bit is flipped back
  *     the others   quire is a function of the bytes it reads: a sample shows that it read no others
  */

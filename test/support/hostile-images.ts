@@ -2,7 +2,8 @@
  * Healthy little images to be damaged: each has much of what ext2/3/4 can hold in few blocks.
  *
  *     tiny       a file, a directory, a symlink, attributes, in less than 128 KiB
- *     rich       deep extent trees or indirect blocks, an index, xattr blocks, large values, inline data
+ *     rich       deep extent trees or indirect blocks, an index, xattr blocks, large values,
+ *     inline data
  *
  * Made by mke2fs with fixed identities, so that a case can be repeated by its number.
  */

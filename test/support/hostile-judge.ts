@@ -2,7 +2,8 @@
  * The judge of hostile images: opens one, looks at everything in it, and says whether quire
  * behaved.
  *
- *     image --> openVolume --> walk, stat, read, readlink, xattrs, extents, seek, lookup --> verdict
+ *     image --> openVolume --> walk, stat, read, readlink, xattrs, extents, seek, lookup -->
+ *     verdict
  *
  *  1. Whatever goes wrong is an `FsError` whose code says what is wrong with an image. An
  *     `AssertionError`, a `TypeError` or a code that only we could cause is a `Misbehaviour`.

@@ -2,7 +2,8 @@
  * ImagePatch: a healthy image to be damaged on purpose, with the checksums put right afterwards.
  *
  *     const patch = await ImagePatch.of(base);
- *     patch.putInode32("sparse", INODE.i_size_lo, 7);        // any field of the inode behind a path
+ *     patch.putInode32("sparse", INODE.i_size_lo, 7);        // any field of the inode behind a
+ *     path
  *     patch.seal();                                          // all checksums fit again
  *     await judgeBytes(patch.bytes);
  *

@@ -3,7 +3,8 @@
  * every timer of the thread that it runs in.
  *
  *     this thread   case n begins -> its name into shared memory, the number raised
- *     the watch     the number stands still, or the process grows: the name is printed, the process ends
+ *     the watch     the number stands still, or the process grows: the name is printed, the
+ *     process ends
  *
  * What a case costs is taken as processor time where it matters, so that a busy machine fails
  * nothing. One case is run again by its name:

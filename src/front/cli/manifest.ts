@@ -116,7 +116,8 @@ async function xattrFields(
 /**
  * The data of a file as SEEK_DATA and SEEK_HOLE find it: [start, end) pairs in bytes.
  *
- * @throws {FsError} `EUCLEAN` for more pieces than the file system has blocks, and what seeking throws
+ * @throws {FsError} `EUCLEAN` for more pieces than the file system has blocks, and what seeking
+ * throws
  */
 export async function dataSegments(
   fs: FileSystem,
