@@ -23,6 +23,7 @@ import type { PageCache } from "../cache/page-cache.ts";
 import { RawVolume } from "../fs/raw/raw-volume.ts";
 import { type Clock, realClock } from "../lib/clock.ts";
 import { EAGAIN, EBADF, FsError } from "../lib/errno.ts";
+import { WaitQueue } from "../lib/locks.ts";
 import { isPromise, type MaybeAsync } from "../lib/maybe.ts";
 import type { Store } from "../store/store.ts";
 import { checkInteger, outOfRange } from "./arguments.ts";
@@ -58,7 +59,10 @@ export class CachedFile {
   readonly #volume: RawVolume;
   readonly #file: CacheFile;
   readonly #now: Kiocb;
-  #isClosed = false;
+  /** Reads that wait. */
+  #userCount = 0;
+  readonly #idleWaiters = new WaitQueue();
+  #closing: Promise<void> | undefined;
 
   /** For `cached` alone. */
   constructor(store: Store, cache: PageCache, clock: Clock) {
@@ -98,7 +102,8 @@ export class CachedFile {
     const signal = options?.signal;
     signal?.throwIfAborted();
     if (into.length === 0) return 0;
-    return this.#fill({ file: this.#file, posBytes, flags: 0, signal }, into, 0);
+    const got = this.#fill({ file: this.#file, posBytes, flags: 0, signal }, into, 0);
+    return isPromise(got) ? this.#inUse(got) : got;
   }
 
   /**
@@ -130,10 +135,14 @@ export class CachedFile {
     return { block: this.#device.stats, cache: this.#cache.stats() };
   }
 
-  /** Waits for reads in flight and closes the store. A second call does nothing. */
-  async close(): Promise<void> {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
+  /** Waits for reads in flight and closes the store. A second call waits for the first. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    while (this.#userCount > 0) await this.#idleWaiters.wait();
     await this.#volume.close();
     await this.#device.close();
     await this.#store.close();
@@ -141,6 +150,16 @@ export class CachedFile {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  async #inUse(reading: Promise<number>): Promise<number> {
+    this.#userCount++;
+    try {
+      return await reading;
+    } finally {
+      this.#userCount--;
+      if (this.#userCount === 0) this.#idleWaiters.wakeAll();
+    }
   }
 
   #fill(iocb: Kiocb, into: Uint8Array, filled: number): MaybeAsync<number> {
@@ -160,7 +179,7 @@ export class CachedFile {
   }
 
   #checkOpen(): void {
-    if (this.#isClosed) throw FsError.of(-EBADF, { syscall: "read" });
+    if (this.#closing !== undefined) throw FsError.of(-EBADF, { syscall: "read" });
   }
 }
 

@@ -33,7 +33,10 @@ export function parseSize(value: string | number, name: string): number {
   if (!match || unit === undefined || unit === null) {
     throw invalidArgValue(name, value, 'must be a size such as "64MiB"');
   }
-  return Math.floor(Number(match[1]) * unit);
+  const bytes = Math.floor(Number(match[1]) * unit);
+  if (!Number.isSafeInteger(bytes))
+    throw invalidArgValue(name, value, "must be a size below 8 PiB");
+  return bytes;
 }
 
 /** "1.5 MiB", "512 B": one digit after the point from KiB on. */
