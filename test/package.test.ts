@@ -2,7 +2,8 @@
  * The package as its users get it: the examples of README.md run, every entry can be imported, the
  * browser's needs no Node, and set-up installs once.
  */
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import {
   chmodSync,
   existsSync,
@@ -133,6 +134,14 @@ describe("the browser's entry", () => {
 
 describe("the command as a process", () => {
   const script = join(ROOT, manifest.bin["quire"]!);
+
+  test("an interrupt ends it with 130, also while nobody takes what it writes", async () => {
+    const child = spawn(process.execPath, [script, "manifest", "disk.img"], { cwd: folder });
+    await once(child.stdout, "readable"); // Some of it is there, and stays there.
+    child.kill("SIGINT");
+    const [code] = (await once(child, "exit")) as [number];
+    expect(code).toBe(130);
+  });
 
   test("a reader that leaves early is no error", () => {
     const command = `"${process.execPath}" "${script}" manifest disk.img | head -c 100; echo "\${PIPESTATUS[0]}"`;

@@ -155,7 +155,7 @@ function pathOfUrl(url: URL): string {
   return decodeURIComponent(url.pathname);
 }
 
-/** Throws `ERR_INVALID_ARG_TYPE` or `ERR_OUT_OF_RANGE` unless `value` is an integer in the range. */
+/** Throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE` unless `value` is an integer in the range. */
 export function checkInteger(
   value: unknown,
   name: string,

@@ -73,7 +73,7 @@ export class FileHandle {
   #userCount = 0;
   #closing: Promise<void> | undefined;
   readonly #idleWaiters = new WaitQueue();
-  /** Held by the read that moves the position (`f_pos_lock`). */
+  /** Held by the read that moves the position, as `f_pos_lock` is in the kernel. */
   readonly #positionLock = new AsyncMutex();
   #isStreamed = false;
 
@@ -268,7 +268,7 @@ export class FileHandle {
     return createWriteStream(this, options);
   }
 
-  /** Gives the handle back, once the reads under way are done. A second call waits for the first. */
+  /** Gives the handle back, once reads under way are done. A second call waits for the first. */
   close(): Promise<void> {
     if (this.#fd === -1) return Promise.resolve();
     this.#closing ??= this.#finish();
@@ -326,7 +326,7 @@ export class FileHandle {
     return got < 0 && got !== EAGAIN ? this.#fail(got, posBytes) : got;
   }
 
-  /** Reads at `positionBytes`, or with the position of the handle, one such read after the other. */
+  /** Reads at `positionBytes`, or at the position of the handle, one such read after the other. */
   #readAt(
     into: Uint8Array,
     positionBytes: number | undefined,

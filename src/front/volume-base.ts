@@ -1,6 +1,6 @@
 /**
- * What all calls of `volume.fs` stand on: from a path to an inode with the errors of Node, the set of
- * open handles, and an end that waits for whoever is still at work.
+ * What all calls of `volume.fs` stand on: from a path to an inode with the errors of Node, the set
+ * of open handles, and an end that waits for whoever is still at work.
  *
  *     VolumeBase <-- ReadOnlyCalls <-- CachedCalls <-- VolumeFs
  *

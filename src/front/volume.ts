@@ -138,8 +138,8 @@ interface VolumeParts {
 }
 
 /**
- * Opens the ext2/3/4 file system in `store`. The volume owns it and the store of an external journal
- * from now on, also if this fails.
+ * Opens the ext2/3/4 file system in `store`. The volume owns it and the store of an external
+ * journal from now on, also if this fails.
  *
  * @throws {FsError} `EINVAL` if there is no such file system or the choice of partition is not
  *   clear, `EUCLEAN`/`EBADMSG` for a damaged one, `EOPNOTSUPP` for features that quire does not

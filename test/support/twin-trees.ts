@@ -59,10 +59,24 @@ function makeTree(root: string): void {
   nodeFs.mkdirSync(at("many"));
   for (let n = 0; n < 300; n++) nodeFs.writeFileSync(at(`many/name-${n}`), String(n));
   nodeFs.linkSync(at("text"), at("second"));
-  writeSparse(at("sparse"), 9 * MIB, new Map([[0, "head"], [5 * MIB + 3, "middle"]])); // biome-ignore format: pairs
+  writeSparse(
+    at("sparse"),
+    9 * MIB,
+    new Map([
+      [0, "head"],
+      [5 * MIB + 3, "middle"],
+    ]),
+  );
   writeSparse(at("over-2g"), 2 * GIB, new Map([[0, "x"]]));
   const far = 2 ** 41 + 12_345;
-  writeSparse(at("huge"), 3 * 1024 * GIB, new Map([[2 ** 32 + 1, "past 4 GiB"], [far, "past 2 TiB"]])); // biome-ignore format: pairs
+  writeSparse(
+    at("huge"),
+    3 * 1024 * GIB,
+    new Map([
+      [2 ** 32 + 1, "past 4 GiB"],
+      [far, "past 2 TiB"],
+    ]),
+  );
   const links: [string, string][] = [
     ["to-file", "text"],
     ["to-dir", "a/b"],
@@ -145,7 +159,12 @@ function plain(value: unknown): unknown {
   if ("isSymbolicLink" in value && "parentPath" in value) {
     const entry = value as unknown as nodeFs.Dirent;
     const { name, parentPath, path } = entry;
-    return { name: plain(name), parentPath: plain(parentPath), path: plain(path), types: typesOf(value) }; // biome-ignore format: one line
+    return {
+      name: plain(name),
+      parentPath: plain(parentPath),
+      path: plain(path),
+      types: typesOf(value),
+    };
   }
   if ("isSymbolicLink" in value) return statsFacts(value as nodeFs.Stats);
   const entries = Object.entries(value).map(([key, field]) => [key, plain(field)]);

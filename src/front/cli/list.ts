@@ -52,7 +52,7 @@ export async function runLs(
         return;
       }
       if (paths.length > 1 && isDirectory) context.stdout.write(`${printable(path)}:\n`);
-      await writeAll(context.stdout, await lsText(volume.fileSystem, listed, options));
+      await writeAll(context, await lsText(volume.fileSystem, listed, options));
     });
   }
   if (options.json === true) printJson(context.stdout, json);
@@ -140,11 +140,11 @@ export async function runFind(
     if (options.json === true) {
       const exact = isExact ? {} : { path_b64: Buffer.from(visit.path).toString("base64") };
       const details = attributesJson(visit.inode.type, visit.inode.attributes());
-      await writeAll(context.stdout, jsonLine({ path: shown, ...exact, ...details }));
+      await writeAll(context, jsonLine({ path: shown, ...exact, ...details }));
     } else {
       const line =
         visit.depth === 0 ? printable(shown) : `${printable(base)}/${printable(visit.path)}`;
-      await writeAll(context.stdout, `${line}\n`);
+      await writeAll(context, `${line}\n`);
     }
   }
 }
@@ -228,5 +228,5 @@ export async function runDu(
   const rows = shown.map(({ visit, sectors }) => {
     return [formatSize(bytesOf(sectors)), printable(visit.path)];
   });
-  await writeAll(context.stdout, table(rows, [0]));
+  await writeAll(context, table(rows, [0]));
 }

@@ -17,3 +17,5 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 });
 
 process.exitCode = await run(process.argv.slice(2), process, version, interrupted.signal);
+// What a reader has not taken would keep the process waiting for it.
+if (interrupted.signal.aborted) process.exit();

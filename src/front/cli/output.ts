@@ -139,22 +139,26 @@ export class Progress {
   }
 }
 
-/** Waits until `out` has room again, so that a slow reader of a pipe holds the command back. */
+/**
+ * Writes to stdout and waits until that has room again, so that a slow reader of a pipe holds the
+ * command back. Throws the reason of `signal` while it waits.
+ */
 export async function writeAll(
-  out: NodeJS.WritableStream,
+  { stdout, signal }: { readonly stdout: NodeJS.WritableStream; readonly signal: AbortSignal },
   chunk: string | Uint8Array,
 ): Promise<void> {
-  if (out.write(chunk)) return;
+  if (stdout.write(chunk)) return;
+  const events = ["drain", "error", "close"] as const;
   await new Promise<void>((resolve, reject) => {
-    const done = (error?: Error): void => {
-      out.removeListener("drain", done);
-      out.removeListener("error", done);
-      out.removeListener("close", done);
+    const finish = (error?: unknown): void => {
+      for (const event of events) stdout.removeListener(event, finish);
+      signal.removeEventListener("abort", abort);
       if (error) reject(error);
       else resolve();
     };
-    out.once("drain", done);
-    out.once("error", done);
-    out.once("close", done);
+    const abort = (): void => finish(signal.reason);
+    for (const event of events) stdout.once(event, finish);
+    signal.addEventListener("abort", abort);
+    if (signal.aborted) abort();
   });
 }

@@ -56,7 +56,7 @@ function addInfo(program: Command, context: CommandContext): void {
   ).action((image: string, options: CommonOptions) =>
     withVolume(image, options, context, async (volume) => {
       if (options.json === true) printJson(context.stdout, volume.info());
-      else await writeAll(context.stdout, infoText(volume));
+      else await writeAll(context, infoText(volume));
     }),
   );
 }
@@ -84,7 +84,7 @@ function addTree(program: Command, context: CommandContext): void {
           const name = printable(path ?? "/");
           const tree = await treeOf(volume.fileSystem, start, name, bounds);
           if (options.json === true) printJson(context.stdout, tree);
-          else await writeAll(context.stdout, treeText(tree));
+          else await writeAll(context, treeText(tree));
         }),
     );
 }
@@ -118,7 +118,7 @@ function addShow(program: Command, context: CommandContext): void {
       const inode = await volume.fs.inode(path);
       const extents = await volume.fileSystem.extents(inode, context.signal);
       if (options.json === true) printJson(context.stdout, extents.map(extentJson));
-      else await writeAll(context.stdout, mapText(volume.fileSystem, inode.size, extents));
+      else await writeAll(context, mapText(volume.fileSystem, inode.size, extents));
     }),
   );
 }
@@ -187,7 +187,7 @@ function addManifest(program: Command, context: CommandContext): void {
             memo,
           );
           progress.add(1, 0);
-          await writeAll(context.stdout, jsonLine(line));
+          await writeAll(context, jsonLine(line));
         }
       } finally {
         progress.done();
@@ -238,8 +238,8 @@ function addOverview(program: Command, context: CommandContext): void {
         printJson(context.stdout, { info: volume.info(), tree, stats: volume.stats() });
         return;
       }
-      await writeAll(context.stdout, `${infoText(volume)}\nTree\n${treeText(tree)}\n`);
-      await writeAll(context.stdout, `What this took\n${statsText(volume.stats())}`);
+      await writeAll(context, `${infoText(volume)}\nTree\n${treeText(tree)}\n`);
+      await writeAll(context, `What this took\n${statsText(volume.stats())}`);
     }),
   );
 }

@@ -29,7 +29,7 @@ async function catOne(volume: Volume, path: string, context: CommandContext): Pr
       const buffer = Buffer.allocUnsafe(CHUNK_BYTES);
       const { bytesRead } = await handle.read(buffer, { signal: context.signal });
       if (bytesRead === 0) break;
-      await writeAll(context.stdout, buffer.subarray(0, bytesRead));
+      await writeAll(context, buffer.subarray(0, bytesRead));
     }
   } finally {
     await handle.close();
@@ -48,7 +48,7 @@ export async function runStat(
     await attempt(context, async () => {
       const facts = await factsOf(volume, path, options, context);
       if (options.json === true) json.push(statJson(facts));
-      else await writeAll(context.stdout, table(statRows(facts), []));
+      else await writeAll(context, table(statRows(facts), []));
     });
   }
   if (options.json === true) printJson(context.stdout, json);

@@ -38,7 +38,8 @@ export function statsText({ block, cache }: VolumeStats): string {
       "Metadata",
       lookups === 0
         ? ""
-        : `${metadataHits} of ${counted(lookups, "lookup")} found their block cached ${ratio(metadataHits, lookups)}`,
+        : `${metadataHits} of ${counted(lookups, "lookup")} found their block cached ` +
+            ratio(metadataHits, lookups),
     ) +
     line(
       "File data",
@@ -59,7 +60,8 @@ function storeText(op: string, { requests, bytes, bios, merges, errors }: OpStat
   const merged = merges === 0 ? "none merged" : `${merges} merged into others`;
   const failed = errors === 0 ? "" : `, ${errors} failed`;
   const name = fieldName(op);
-  return `${counted(requests, `${name} request`)}, ${formatSize(bytes)}; ${counted(bios, "bio")}, ${merged}${failed}`;
+  const asked = `${counted(requests, `${name} request`)}, ${formatSize(bytes)}`;
+  return `${asked}; ${counted(bios, "bio")}, ${merged}${failed}`;
 }
 
 function ratio(part: number, whole: number): string {
