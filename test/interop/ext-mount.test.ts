@@ -200,6 +200,12 @@ describe.skipIf(!hasMke2fs)("an external journal", () => {
     await using mounted = await openImage(store, { journalDevice: given });
     expect(mounted.fs.describe()).toMatchObject({ journal: { kind: "external" } });
   });
+
+  test("is refused as such where a file system is expected", async () => {
+    const journal = join(scratch, "journal-alone.img");
+    runTool("mke2fs", ["-F", "-q", "-O", "journal_dev", "-b", "4096", journal, "8M"]);
+    await expect(openImage(journal)).rejects.toThrow(/EOPNOTSUPP.*external journal/);
+  });
 });
 
 test.skipIf(!hasMke2fs)(

@@ -17,13 +17,7 @@ import type { Clock } from "../../lib/clock.ts";
 import { FsError } from "../../lib/errno.ts";
 import { ExtCore } from "./core.ts";
 import { ExtFileSystem } from "./ext-file-system.ts";
-import {
-  COMPAT_HAS_JOURNAL,
-  checkReadable,
-  INCOMPAT_MMP,
-  INCOMPAT_RECOVER,
-  unknownRoCompat,
-} from "./features.ts";
+import { COMPAT_HAS_JOURNAL, INCOMPAT_MMP, INCOMPAT_RECOVER, unknownRoCompat } from "./features.ts";
 import { type FoundSuperblock, findSuperblock, type SuperblockChoice } from "./find-superblock.ts";
 import { EXT_ROOT_INO, SB, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "./layout.ts";
 import { type MmpState, readMmp } from "./mmp.ts";
@@ -107,9 +101,7 @@ async function openCore(
  */
 async function recoveredSuperblock(device: BlockDevice, signal?: AbortSignal): Promise<Superblock> {
   const bytes = await readDevice(device, SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_BYTES, signal);
-  const sb = readSuperblock(bytes, device.sizeBytes);
-  checkReadable(sb.features);
-  return sb;
+  return readSuperblock(bytes, device.sizeBytes);
 }
 
 /** The protection block, or undefined when there is none that can be read; says who is there. */
@@ -157,7 +149,6 @@ export async function mountExt(
   const onDoubt = options.salvage === true ? note : undefined;
   const { signal } = options;
   const found = await findSuperblock(bdev, options.superblock ?? "primary", onDoubt, signal);
-  checkReadable(found.sb.features);
   if (found.isBackup) {
     warnings.add(
       `the copy of the superblock in block ${found.blocknr} is used, as it was asked for`,

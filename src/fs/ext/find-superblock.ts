@@ -94,6 +94,7 @@ async function findBackup(
     if (copy !== undefined && !(copy instanceof FsError)) {
       return { sb: copy, blocknr: place.blocknr, isBackup: true };
     }
+    if (copy?.code === "EOPNOTSUPP") throw copy;
     cause ??= copy;
     count++;
   }
@@ -106,7 +107,8 @@ async function findBackup(
  * number is a block of the file system, as `dumpe2fs` lists the copies; 0 and that at byte 1024
  * are the primary.
  *
- * @throws {FsError} `EINVAL` if there is none, `EUCLEAN`/`EBADMSG` if it is damaged, `EIO`
+ * @throws {FsError} `EINVAL` if there is none, `EUCLEAN`/`EBADMSG` if it is damaged, `EOPNOTSUPP`
+ *   for features that quire cannot read, `EIO`
  */
 export async function findSuperblock(
   bdev: BlockDevice,

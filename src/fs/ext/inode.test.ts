@@ -82,6 +82,13 @@ describe("inodes that mke2fs and Linux wrote", () => {
     expect(codeOf(() => readInode(2, raw, E))).toBe("EBADMSG");
   });
 
+  it("the checksum counts only on volumes that Linux made, since it writes no other", () => {
+    const raw = bytesOfDump(ROOT_INODE_B, 256);
+    raw[0x7c]! ^= 1;
+    expect(readInode(2, raw, superblockWith([SB.s_creator_os, 3])).linksCount).toBe(3);
+    expect(codeOf(() => readInode(2, raw, B))).toBe("EBADMSG");
+  });
+
   it("an inode of zeros was never used, whatever its checksum", () => {
     expect(codeOf(() => readInode(9, new Uint8Array(256), B))).toBe("ESTALE");
   });
@@ -122,15 +129,16 @@ describe("i_extra_isize", () => {
 });
 
 describe("fields by feature", () => {
-  it("upper halves of owners, save on Hurd", () => {
+  it("upper halves of owners, whoever made the volume", () => {
     const change = (raw: Uint8Array): void => {
       putLe16(raw, INODE.i_uid, 1);
       putLe16(raw, INODE.i_uid_high, 2);
       putLe16(raw, INODE.i_gid_high, 3);
     };
-    expect(inodeWith(change)).toMatchObject({ uid: 0x2_0001, gid: 0x3_0000 });
-    const hurd = superblockWith([SB.s_creator_os, 1]);
-    expect(inodeWith(change, hurd)).toMatchObject({ uid: 1, gid: 0 });
+    for (const creator of [0, 1, 3]) {
+      const sb = superblockWith([SB.s_creator_os, creator]);
+      expect(inodeWith(change, sb)).toMatchObject({ uid: 0x2_0001, gid: 0x3_0000 });
+    }
   });
 
   it("the size of a directory has an upper half with large_dir only", () => {

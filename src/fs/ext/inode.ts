@@ -54,7 +54,7 @@ import {
 } from "./layout.ts";
 import type { Superblock } from "./superblock.ts";
 
-const CREATOR_HURD = 1;
+const CREATOR_LINUX = 0;
 const NSEC_MAX = 999_999_999;
 
 /** Bytes behind byte 128 that hold times where `i_extra_isize` is 0. */
@@ -116,9 +116,8 @@ export class ExtInode implements VfsInode {
     this.generation = le32(raw, INODE.i_generation);
     this.mode = le16(raw, INODE.i_mode);
     this.type = fileTypeOfMode(this.mode);
-    const hasHighIds = sb.creatorOs !== CREATOR_HURD;
-    this.uid = this.#id(INODE.i_uid, INODE.i_uid_high, hasHighIds);
-    this.gid = this.#id(INODE.i_gid, INODE.i_gid_high, hasHighIds);
+    this.uid = this.#id(INODE.i_uid, INODE.i_uid_high);
+    this.gid = this.#id(INODE.i_gid, INODE.i_gid_high);
     this.linksCount = le16(raw, INODE.i_links_count);
     this.flags = le32(raw, INODE.i_flags);
     const hasHighSize = this.type === "file" || sb.hasIncompat(INCOMPAT_LARGE_DIR);
@@ -140,8 +139,8 @@ export class ExtInode implements VfsInode {
         : 0;
   }
 
-  #id(lo: number, hi: number, hasHigh: boolean): number {
-    return le16(this.raw, lo) + (hasHigh ? le16(this.raw, hi) * 0x1_0000 : 0);
+  #id(lo: number, hi: number): number {
+    return le16(this.raw, lo) + le16(this.raw, hi) * 0x1_0000;
   }
 
   #sectors(sb: Superblock): number {
@@ -264,7 +263,10 @@ function damaged(ino: number, what: string): FsError {
   return new FsError("EUCLEAN", { detail: `inode ${ino}: ${what}` });
 }
 
-/** Checks `i_extra_isize`, then the checksum, of an inode that is not all zero. */
+/**
+ * Checks `i_extra_isize`, then the checksum, of an inode that is not all zero. Linux neither writes
+ * nor verifies the checksums of inodes on a volume that another system made.
+ */
 function checkInode(ino: number, raw: Uint8Array, sb: Superblock): void {
   let hasHigh = false;
   if (raw.length > GOOD_OLD_INODE_BYTES) {
@@ -274,7 +276,7 @@ function checkInode(ino: number, raw: Uint8Array, sb: Superblock): void {
     }
     hasHigh = extra >= 4;
   }
-  if (!sb.hasMetadataCsum) return;
+  if (!sb.hasMetadataCsum || sb.creatorOs !== CREATOR_LINUX) return;
   const iseed = inodeSeed(sb.seed, ino, le32(raw, INODE.i_generation));
   const computed = inodeChecksum(iseed, raw, hasHigh);
   const low = le16(raw, INODE.i_checksum_lo);

@@ -158,6 +158,19 @@ describe("a superblock that cannot be", () => {
   });
 });
 
+it("unknown features are named, whatever they made of the numbers; a wrong checksum comes first", () => {
+  const change = (raw: Uint8Array): void => {
+    putLe32(raw, SB.s_feature_incompat, 0x8002_1ac2);
+    putLe32(raw, SB.s_inodes_per_group, 0);
+  };
+  const error = errorOf(changed(change));
+  expect(error.code).toBe("EOPNOTSUPP");
+  expect(error.message).toContain("FEATURE_I11, dirdata, FEATURE_I31");
+  const bytes = bytesOfDump(SUPERBLOCK_B, 1024);
+  change(bytes);
+  expect(errorOf(bytes).code).toBe("EBADMSG");
+});
+
 describe("other kinds of superblock", () => {
   it("revision 0 has no features, small inodes, and ignores the fields behind them", () => {
     const bytes = changed((raw) => {

@@ -17,6 +17,7 @@ import { FsError } from "../../lib/errno.ts";
 import { superblockChecksum, volumeSeed } from "./checksum.ts";
 import type { Features } from "./features.ts";
 import {
+  checkReadable,
   INCOMPAT_64BIT,
   INCOMPAT_CSUM_SEED,
   RO_COMPAT_BIGALLOC,
@@ -268,21 +269,20 @@ function throwDoubt(doubt: FsError): void {
   throw doubt;
 }
 
-/** The superblock's own checksum (`ext4_superblock_csum_verify`), and the end of the device. */
-function checkDoubts(sb: Superblock, deviceBytes: number, onDoubt: DoubtHandler): void {
-  if (sb.hasMetadataCsum) {
-    const type = sb.raw[SB.s_checksum_type]!;
-    require(type === CHECKSUM_CRC32C, "s_checksum_type", type, "not 1 (crc32c)");
-    if (superblockChecksum(sb.raw) !== le32(sb.raw, SB.s_checksum)) {
-      onDoubt(new FsError("EBADMSG", { detail: "superblock: s_checksum does not match" }));
-    }
-  }
+/** The superblock's own checksum (`ext4_superblock_csum_verify`). */
+function checkChecksum(sb: Superblock, onDoubt: DoubtHandler): void {
+  if (!sb.hasMetadataCsum) return;
+  const type = sb.raw[SB.s_checksum_type]!;
+  require(type === CHECKSUM_CRC32C, "s_checksum_type", type, "not 1 (crc32c)");
+  if (superblockChecksum(sb.raw) === le32(sb.raw, SB.s_checksum)) return;
+  onDoubt(new FsError("EBADMSG", { detail: "superblock: s_checksum does not match" }));
+}
+
+function checkDeviceEnd(sb: Superblock, deviceBytes: number, onDoubt: DoubtHandler): void {
   const deviceBlocks = Math.floor(deviceBytes / sb.blockBytes);
-  if (sb.blockCount > deviceBlocks) {
-    const ends = `but the device ends after ${deviceBlocks}`;
-    const detail = `superblock: s_blocks_count is ${sb.blockCount}, ${ends}`;
-    onDoubt(new FsError("EUCLEAN", { detail }));
-  }
+  if (sb.blockCount <= deviceBlocks) return;
+  const detail = `superblock: s_blocks_count is ${sb.blockCount}, but the device ends after ${deviceBlocks}`;
+  onDoubt(new FsError("EUCLEAN", { detail }));
 }
 
 /**
@@ -290,7 +290,8 @@ function checkDoubts(sb: Superblock, deviceBytes: number, onDoubt: DoubtHandler)
  * checksum and a device that ends too early go to `onDoubt`, which throws them if it is left out.
  *
  * @throws {FsError} `EUCLEAN` for a number that cannot be, naming the field, `EBADMSG` for a wrong
- *   checksum, `EINVAL` if there is no superblock at all. Features are judged by `checkReadable`.
+ *   checksum, `EINVAL` if there is no superblock at all, `EOPNOTSUPP` for features that quire cannot
+ *   read. Those come before the numbers, which may mean something else then.
  */
 export function readSuperblock(
   bytes: Uint8Array,
@@ -302,8 +303,10 @@ export function readSuperblock(
     throw new FsError("EINVAL", { detail: `no ext2/3/4 superblock here: ${what}` });
   }
   const sb = new Superblock(bytes);
+  checkChecksum(sb, onDoubt);
+  checkReadable(sb.features);
   checkGroups(sb);
   checkInodes(sb);
-  checkDoubts(sb, deviceBytes, onDoubt);
+  checkDeviceEnd(sb, deviceBytes, onDoubt);
   return sb;
 }
