@@ -2,6 +2,7 @@
  * `npm run bench`: counts, which decide, and ratios, which tell. `-- --counts` for the counts alone,
  * `-- --update` to commit new ones to counts.json.
  */
+import { execFileSync } from "node:child_process";
 import { runCounts } from "./counts.mjs";
 
 const flags = new Set(process.argv.slice(2));
@@ -12,6 +13,6 @@ for (const flag of flags) {
 }
 await runCounts({ update: flags.has("--update") });
 if (!flags.has("--counts") && !flags.has("--update")) {
-  const { runRatios } = await import("./ratios.mjs");
-  await runRatios();
+  const script = new URL("ratios.mjs", import.meta.url).pathname;
+  execFileSync(process.execPath, [script], { stdio: "inherit" });
 }
