@@ -11,10 +11,8 @@ export const O_WRONLY = 1;
 export const O_RDWR = 2;
 export const O_CREAT = 0o100;
 export const O_EXCL = 0o200;
-export const O_NOCTTY = 0o400;
 export const O_TRUNC = 0o1000;
 export const O_APPEND = 0o2000;
-export const O_DSYNC = 0o10000;
 export const O_DIRECTORY = 0o200000;
 export const O_NOFOLLOW = 0o400000;
 export const O_SYNC = 0o4010000;
@@ -62,9 +60,4 @@ export function openFlags(flags: string | number | null | undefined): number {
 /** True if a file opened so may be written, or is changed by the opening itself. */
 export function wantsWrite(flags: number): boolean {
   return (flags & ACCESS_MASK) !== O_RDONLY || (flags & O_TRUNC) !== 0;
-}
-
-/** True if a file opened so may be read. */
-export function wantsRead(flags: number): boolean {
-  return (flags & ACCESS_MASK) !== O_WRONLY;
 }
