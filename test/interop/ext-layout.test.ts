@@ -87,10 +87,16 @@ describe.skipIf(!hasMke2fs || !mayMount)("usage is what statfs shows for the mou
     ["ext2-computed", "-t ext2 -b 1024"],
     ["ext4-computed", "-t ext4 -b 1024"],
     ["meta-bg-computed", "-t ext4 -b 1024 -O meta_bg,^resize_inode"],
+    ["bigalloc-computed", "-t ext4 -O bigalloc -b 4096"],
+    ["bigalloc-1k-computed", "-t ext4 -b 1024 -C 4096 -O bigalloc"],
+    ["bigalloc-meta-bg-computed", "-t ext4 -b 1024 -C 2048 -O bigalloc,meta_bg,^resize_inode"],
+    ["ext4-stale", "-t ext4 -b 1024"],
+    ["bigalloc-wild", "-t ext4 -b 1024 -O bigalloc"],
   ])("%s", async (name, args) => {
     const image = makeImage(scratch, `statfs-${name}`, args.split(" "), { sizeText: "64M" });
-    if (name.endsWith("computed")) {
-      runTool("debugfs", ["-w", "-R", "set_super_value overhead_clusters 0", image]);
+    const stored = { computed: 0, stale: 777, wild: 70_000 }[name.split("-").at(-1)!];
+    if (stored !== undefined) {
+      runTool("debugfs", ["-w", "-R", `set_super_value overhead_clusters ${stored}`, image]);
     }
     const point = join(scratch, `mount-${name}`);
     mkdirSync(point);
