@@ -9,7 +9,7 @@
  *
  * Who asks for memory, and what it may cost (rule JS-10):
  *
- *     readahead      `allocForReadahead`  evicts clean folios, else fails at once; leaves a spare one
+ *     readahead      `allocForReadahead`  evicts clean folios, else fails at once; keeps one
  *     one folio      `allocFolioWait`     evicts, else waits until reads in flight have ended
  *     write-out      the arena's reserve
  *

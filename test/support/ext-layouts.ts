@@ -4,7 +4,8 @@
  *     = size, options
  *     block size, blocks, first data block, blocks and clusters per group, groups, inodes per
  *     group, inodes
- *     descriptor blocks, reserved ones, blocks for root, free blocks and inodes, overhead, feature words
+ *     descriptor blocks, reserved ones, blocks for root, free blocks and inodes, overhead,
+ *     feature words
  *     group: block bitmap, inode bitmap, inode table, free blocks (clusters), flags
  */
 const TEXT = `

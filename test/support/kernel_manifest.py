@@ -104,12 +104,11 @@ def line_of(full, shown):
             line.update(text_fields("target", os.readlink(full)))
         elif kind in (stat.S_IFCHR, stat.S_IFBLK):
             line["rdev"] = [os.major(st.st_rdev), os.minor(st.st_rdev)]
-        if "error" not in line:
-            names = sorted(os.listxattr(full, follow_symlinks=False), key=os.fsencode)
-            line["xattrs"] = {
-                name: base64.b64encode(os.getxattr(full, name, follow_symlinks=False)).decode()
-                for name in names
-            }
+        names = sorted(os.listxattr(full, follow_symlinks=False), key=os.fsencode)
+        line["xattrs"] = {
+            name: base64.b64encode(os.getxattr(full, name, follow_symlinks=False)).decode()
+            for name in names
+        }
         if fd >= 0:
             line["flags"] = flags_of(fd)
     finally:

@@ -68,8 +68,6 @@ function canonical(output: string): string[] {
   return lines.map((text) => {
     const line = JSON.parse(text) as Record<string, unknown>;
     for (const field of ["path", "target"]) if (`${field}_b64` in line) line[field] = null;
-    // The kernel opens no encrypted file without its key, and so shows none of its flags.
-    if (line["error"] === "ENOKEY") delete line["flags"];
     return JSON.stringify(line);
   });
 }

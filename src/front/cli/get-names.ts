@@ -32,7 +32,8 @@ export function checkName(name: Uint8Array, platform: string = process.platform)
 /**
  * True if a symlink `depth` levels below the destination (1 directly in it) stays inside, whatever
  * other links lie on the way: its target is relative, and goes up only at its beginning and not too
- * far; on Windows it has neither a backslash nor a drive. All links that are made keep to that, so each step of a resolution begins and ends inside.
+ * far; on Windows it has neither a backslash nor a drive. All links that are made keep to that, so
+ * each step of a resolution begins and ends inside.
  */
 export function isInsideTarget(
   target: Uint8Array,

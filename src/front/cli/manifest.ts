@@ -55,20 +55,27 @@ export async function manifestOf(
     atime_ns: nanoseconds(attributes.atime),
     blocks: attributes.sectorCount,
   };
-  try {
-    const known = memo?.get(inode.ino);
-    const content = known ?? (await contentOf(fs, inode, onBytes, signal));
+  if (inode.type === "file") line["size"] = inode.size;
+  const attempt = async (task: () => Promise<void>): Promise<void> => {
+    try {
+      await task();
+    } catch (error) {
+      if (!hasErrnoCode(error)) throw error;
+      line["error"] = error.code;
+      onError(error);
+    }
+  };
+  await attempt(async () => {
+    const content = memo?.get(inode.ino) ?? (await contentOf(fs, inode, onBytes, signal));
     if (attributes.nlink > 1) memo?.set(inode.ino, content);
     Object.assign(line, content);
+  });
+  await attempt(async () => {
     line["xattrs"] = await xattrFields(fs, inode, signal);
-  } catch (error) {
-    if (!hasErrnoCode(error)) throw error;
-    line["error"] = error.code;
-    onError(error);
-  }
-  if (inode.type === "file" || inode.type === "directory") {
-    line["flags"] = attributes.flags.toString(16);
-  }
+  });
+  // Who cannot open a file, for want of its key, cannot ask for its flags either.
+  const opens = inode.type === "directory" || inode.type === "file";
+  if (opens && line["error"] !== "ENOKEY") line["flags"] = attributes.flags.toString(16);
   return line;
 }
 
@@ -81,7 +88,7 @@ async function contentOf(
   if (inode.type === "file") {
     const data = await dataSegments(fs, inode, signal);
     const hash = await contentHash(fs, inode, data, onBytes, signal);
-    return { size: inode.size, ...hash, data };
+    return { ...hash, data };
   }
   if (inode.type === "symlink") return textFields("target", await fs.readlink(inode, signal));
   if (inode.type !== "character" && inode.type !== "block") return {};
