@@ -10,7 +10,13 @@ import type { Store } from "./store/store.ts";
 
 export { EAGAIN, FileHandle } from "./front/file-handle.ts";
 export { VolumeFs } from "./front/promises.ts";
-export { openVolume, Volume, type VolumeInfo, type VolumeOptions, type VolumeStats } from "./front/volume.ts";
+export {
+  openVolume,
+  Volume,
+  type VolumeInfo,
+  type VolumeOptions,
+  type VolumeStats,
+} from "./front/volume.ts";
 export { type ErrnoCode, FsError } from "./lib/errno.ts";
 export { MemoryStore } from "./store/memory-store.ts";
 export type { Store, StoreCapabilities } from "./store/store.ts";

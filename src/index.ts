@@ -12,7 +12,13 @@ export { EAGAIN, FileHandle } from "./front/file-handle.ts";
 export { cached, type ImageSpec, type OpenImageOptions, openImage } from "./front/open-image.ts";
 export { VolumeFs } from "./front/promises.ts";
 export { BigIntStats, StatFs, Stats } from "./front/stats.ts";
-export { openVolume, Volume, type VolumeInfo, type VolumeOptions, type VolumeStats } from "./front/volume.ts";
+export {
+  openVolume,
+  Volume,
+  type VolumeInfo,
+  type VolumeOptions,
+  type VolumeStats,
+} from "./front/volume.ts";
 export { type ErrnoCode, FsError } from "./lib/errno.ts";
 export { openFileStore } from "./store/file-store.ts";
 export { MemoryStore } from "./store/memory-store.ts";
