@@ -18,6 +18,7 @@ import { hostTree } from "../support/host-tree.ts";
 import { requireTool, runTool, scratchDirectory } from "../support/tools.ts";
 
 const hasMke2fs = requireTool("mke2fs");
+const hasDebugfs = requireTool("debugfs");
 const scratch = scratchDirectory("ext-mount");
 
 /** The superblock at byte 1024, as a view. */
@@ -231,3 +232,102 @@ test.skipIf(!hasMke2fs)(
     expect(description.usage.freeInodes).toBe(mounted.fs.usage().freeInodeCount);
   },
 );
+
+describe.skipIf(!hasMke2fs || !hasDebugfs)("describe", () => {
+  function withSettings(name: string, commands: readonly string[]): string {
+    const path = makeImage(scratch, name, ["-t", "ext4"]);
+    for (const command of commands) runTool("debugfs", ["-w", "-R", command, path]);
+    return path;
+  }
+
+  test("tells the recorded errors, the defaults and what a check would do", async () => {
+    const path = withSettings("record", [
+      "ssv error_count 3",
+      "ssv first_error_time 20231115101010",
+      "ssv first_error_ino 17",
+      "ssv first_error_block 70",
+      "ssv first_error_func ext4_lookup",
+      "ssv first_error_line 1700",
+      "ssv last_error_line 9",
+      "ssv last_error_block 4294967299",
+      "ssv default_mount_opts 0xc4c",
+      "ssv mount_opts data_err=abort",
+      "ssv state 0x23",
+      "ssv max_mnt_count 20",
+      "ssv checkinterval 3600",
+      "ssv def_resuid 7",
+      "ssv flags 5",
+    ]);
+    const image = readFileSync(path);
+    const superblock = superblockOf(image);
+    superblock[SB.s_first_error_errcode] = 5;
+    superblock[SB.s_last_error_errcode] = 200;
+    putChecksum(superblock);
+    await using mounted = await openImage(storeOf(image));
+    expect(mounted.fs.describe()).toMatchObject({
+      state: "clean, with errors, fast commits being replayed",
+      errors: {
+        count: 3,
+        first: {
+          time: "2023-11-15T10:10:10.000Z",
+          error: "structure damaged",
+          function: "ext4_lookup",
+          line: 1700,
+          inode: 17,
+          block: 70,
+        },
+        last: { error: "unknown (200)", line: 9, block: 4294967299 },
+      },
+      defaultMountOptions: [
+        "user_xattr",
+        "acl",
+        "discard",
+        "nodelalloc",
+        "journal_data_ordered",
+        "data_err=abort",
+      ],
+      directoryHashSeed: "a0a1a2a3-b0b1-c2c3-d0d1-e0e1e2e3e4e5",
+      layout: { extraInodeBytes: { least: 32, wanted: 32 } },
+      usage: {
+        reservedForUid: 7,
+        reservedForGid: 0,
+        overheadBlocks: le32(superblock, SB.s_overhead_clusters),
+      },
+      times: { checkAfterMounts: 20, checkIntervalSec: 3600 },
+      isTest: true,
+    });
+  });
+
+  test("counts the orphans of the list", async () => {
+    const path = withSettings("orphans", [
+      "write /etc/passwd a",
+      "write /etc/passwd b",
+      "sif <12> dtime @13",
+      "ssv last_orphan 12",
+    ]);
+    await using mounted = await openImage(path);
+    expect(mounted.fs.describe()).toMatchObject({ firstOrphanInode: 12, orphans: 2 });
+    expect(mounted.fs.warnings).toEqual([]);
+  });
+
+  test("says that a list of orphans that runs in a circle is none", async () => {
+    const path = withSettings("circle", [
+      "write /etc/passwd a",
+      "sif <12> dtime @12",
+      "ssv last_orphan 12",
+    ]);
+    await using mounted = await openImage(path);
+    expect(mounted.fs.describe()).toMatchObject({ orphans: "unknown" });
+    expect(mounted.fs.warnings.join()).toMatch(/EUCLEAN.*orphan list has inode 12 twice/);
+  });
+
+  test.each([
+    ["ssv rev_level 2", true],
+    ["feature read-only", true],
+    ["feature shared_blocks", false],
+  ])("after %s, that Linux may not write to it: %s", async (command, isForbidden) => {
+    const path = withSettings("forbidden", [command]);
+    await using mounted = await openImage(path);
+    expect(mounted.fs.describe()).toMatchObject({ isWriteForbidden: isForbidden });
+  });
+});

@@ -16,6 +16,7 @@ import {
   RO_COMPAT_METADATA_CSUM,
   RO_COMPAT_PROJECT,
   RO_COMPAT_QUOTA,
+  RO_COMPAT_READONLY,
   unknownRoCompat,
 } from "./features.ts";
 import { SB } from "./layout.ts";
@@ -34,9 +35,48 @@ const ERROR_BEHAVIOURS = ["unknown", "continue", "remount read-only", "panic"];
 const STATE_CLEAN = 1;
 const STATE_ERRORS = 2;
 const STATE_ORPHANS = 4;
+const STATE_FAST_COMMITS = 0x20;
 const FLAG_SIGNED_HASH = 1;
 const FLAG_UNSIGNED_HASH = 2;
+const FLAG_TEST = 4;
 const ENCODING_STRICT = 1;
+/** The revision that Linux writes to; it only reads later ones. */
+const REVISION_MAX = 1;
+/** Bits of `s_default_mount_opts` (`EXT4_DEFM_*`). */
+const MOUNT_OPTION_NAMES: readonly (readonly [bit: number, name: string])[] = [
+  [0x1, "debug"],
+  [0x2, "bsdgroups"],
+  [0x4, "user_xattr"],
+  [0x8, "acl"],
+  [0x10, "uid16"],
+  [0x100, "nobarrier"],
+  [0x200, "block_validity"],
+  [0x400, "discard"],
+  [0x800, "nodelalloc"],
+];
+const JOURNAL_MODE_SHIFT = 5;
+const JOURNAL_MODE_NAMES = ["", "journal_data", "journal_data_ordered", "journal_data_writeback"];
+/** What an error record says went wrong (`EXT4_ERR_*`), by number. */
+const ERROR_NAMES = [
+  "",
+  "unknown",
+  "EIO",
+  "ENOMEM",
+  "bad checksum",
+  "structure damaged",
+  "ENOSPC",
+  "ENOKEY",
+  "EROFS",
+  "EFBIG",
+  "EEXIST",
+  "ERANGE",
+  "EOVERFLOW",
+  "EBUSY",
+  "ENOTDIR",
+  "ENOTEMPTY",
+  "shut down",
+  "EFAULT",
+];
 
 /** "ext2", "ext3" or "ext4", by what its features need. */
 export function typeNameOf(sb: Superblock): "ext2" | "ext3" | "ext4" {
@@ -67,6 +107,7 @@ function stateText(sb: Superblock): string {
   const words = [(state & STATE_CLEAN) !== 0 ? "clean" : "not clean"];
   if ((state & STATE_ERRORS) !== 0) words.push("with errors");
   if ((state & STATE_ORPHANS) !== 0) words.push("orphans being recovered");
+  if ((state & STATE_FAST_COMMITS) !== 0) words.push("fast commits being replayed");
   if (sb.hasIncompat(INCOMPAT_RECOVER)) words.push("needs recovery");
   return words.join(", ");
 }
@@ -83,6 +124,10 @@ function describeLayout(sb: Superblock): Description {
       inodesPerGroup: sb.inodesPerGroup,
       inodeBytes: sb.inodeBytes,
       firstInode: sb.firstIno,
+      extraInodeBytes: {
+        least: sb.revision > 0 ? le16(sb.raw, SB.s_min_extra_isize) : 0,
+        wanted: sb.revision > 0 ? le16(sb.raw, SB.s_want_extra_isize) : 0,
+      },
       descriptorBytes: sb.descriptorBytes,
       descriptorBlocks: sb.descriptorBlockCount,
       reservedDescriptorBlocks: le16(sb.raw, SB.s_reserved_gdt_blocks),
@@ -105,16 +150,29 @@ function describeLayout(sb: Superblock): Description {
   return Object.fromEntries(layout);
 }
 
+function wideId(sb: Superblock, lo: number, hi: number): number {
+  return le16(sb.raw, lo) + (sb.revision > 0 ? le16(sb.raw, hi) * 0x1_0000 : 0);
+}
+
 function describeUsage(sb: Superblock, sums: GroupSums): Description {
   const usage = usageOf(sb, sums);
   return {
     freeBlocks: usage.freeBlockCount,
     availableBlocks: usage.availableBlockCount,
     reservedBlocks: sb.reservedBlockCount,
+    reservedForUid: wideId(sb, SB.s_def_resuid, SB.s_def_resuid_hi),
+    reservedForGid: wideId(sb, SB.s_def_resgid, SB.s_def_resgid_hi),
+    overheadBlocks: sums.overheadBlockCount,
     inodes: usage.inodeCount,
     freeInodes: usage.freeInodeCount,
     directories: sums.directoryCount,
   };
+}
+
+/** Mounts after which a check is due, null for no limit: 0, or negative as 16 signed bits. */
+function checkAfterMounts(sb: Superblock): number | null {
+  const count = (le16(sb.raw, SB.s_max_mnt_count) << 16) >> 16;
+  return count > 0 ? count : null;
 }
 
 function describeTimes(sb: Superblock): Description {
@@ -124,6 +182,8 @@ function describeTimes(sb: Superblock): Description {
     lastWritten: timeText(sb, SB.s_wtime, SB.s_wtime_hi),
     lastChecked: timeText(sb, SB.s_lastcheck, SB.s_lastcheck_hi),
     mountCount: le16(sb.raw, SB.s_mnt_count),
+    checkAfterMounts: checkAfterMounts(sb),
+    checkIntervalSec: le32(sb.raw, SB.s_checkinterval),
   };
 }
 
@@ -137,22 +197,70 @@ function describeJournal(sb: Superblock, journal: JournalInfo | undefined): Desc
   return journal === undefined ? { ...place, needsRecovery } : { ...place, ...journal };
 }
 
-function describeErrors(sb: Superblock): Description | null {
-  const count = sb.revision > 0 ? le32(sb.raw, SB.s_error_count) : 0;
-  if (count === 0) return null;
+/** Fields of the first or of the last recorded error; their order differs on disk. */
+interface ErrorFields {
+  readonly time: number;
+  readonly timeHi: number;
+  readonly func: number;
+  readonly line: number;
+  readonly ino: number;
+  readonly block: number;
+  readonly code: number;
+}
+
+const FIRST_ERROR: ErrorFields = {
+  time: SB.s_first_error_time,
+  timeHi: SB.s_first_error_time_hi,
+  func: SB.s_first_error_func,
+  line: SB.s_first_error_line,
+  ino: SB.s_first_error_ino,
+  block: SB.s_first_error_block,
+  code: SB.s_first_error_errcode,
+};
+const LAST_ERROR: ErrorFields = {
+  time: SB.s_last_error_time,
+  timeHi: SB.s_last_error_time_hi,
+  func: SB.s_last_error_func,
+  line: SB.s_last_error_line,
+  ino: SB.s_last_error_ino,
+  block: SB.s_last_error_block,
+  code: SB.s_last_error_errcode,
+};
+
+function describeError(sb: Superblock, at: ErrorFields): Description {
+  const { raw } = sb;
+  const code = raw[at.code]!;
   return {
-    count,
-    firstTime: timeText(sb, SB.s_first_error_time, SB.s_first_error_time_hi),
-    firstFunction: sb.text(SB.s_first_error_func, 32),
-    lastTime: timeText(sb, SB.s_last_error_time, SB.s_last_error_time_hi),
-    lastFunction: sb.text(SB.s_last_error_func, 32),
+    time: timeText(sb, at.time, at.timeHi),
+    error: ERROR_NAMES[code] ?? `unknown (${code})`,
+    function: sb.text(at.func, 32),
+    line: le32(raw, at.line),
+    inode: le32(raw, at.ino),
+    block: le32(raw, at.block) + le32(raw, at.block + 4) * 0x1_0000_0000,
   };
 }
 
+function describeErrors(sb: Superblock): Description | null {
+  const count = sb.revision > 0 ? le32(sb.raw, SB.s_error_count) : 0;
+  if (count === 0) return null;
+  return { count, first: describeError(sb, FIRST_ERROR), last: describeError(sb, LAST_ERROR) };
+}
+
+/** Names of the options that a mount gets unasked. */
+function defaultMountOptions(sb: Superblock): readonly string[] {
+  if (sb.revision === 0) return [];
+  const bits = le32(sb.raw, SB.s_default_mount_opts);
+  const names = MOUNT_OPTION_NAMES.filter(([bit]) => (bits & bit) !== 0).map(([, name]) => name);
+  const text = sb.text(SB.s_mount_opts, 64);
+  const mode = JOURNAL_MODE_NAMES[(bits >>> JOURNAL_MODE_SHIFT) & 3]!;
+  return [...names, mode, ...text.split(",")].filter((name) => name !== "");
+}
+
 /** What only some images have: quota, encryption, case folding, orphans, checksums, RAID. */
-function describeExtras(sb: Superblock, mmp: MmpState | undefined): Description {
+function describeExtras(sb: Superblock, { mmp, orphanCount }: ImageFindings): Description {
   const { raw } = sb;
   const extras = new Map<string, unknown>();
+  if (sb.revision > 0 && le32(raw, SB.s_flags) & FLAG_TEST) extras.set("isTest", true);
   if (sb.hasRoCompat(RO_COMPAT_METADATA_CSUM))
     extras.set("checksumSeed", sb.seed.toString(16).padStart(8, "0"));
   if (sb.hasRoCompat(RO_COMPAT_QUOTA)) {
@@ -178,6 +286,7 @@ function describeExtras(sb: Superblock, mmp: MmpState | undefined): Description 
   }
   if (sb.hasCompat(COMPAT_ORPHAN_FILE)) extras.set("orphanFileInode", sb.orphanFileIno);
   if (sb.lastOrphan !== 0) extras.set("firstOrphanInode", sb.lastOrphan);
+  if (orphanCount !== 0) extras.set("orphans", orphanCount ?? "unknown");
   if (sb.revision > 0 && le16(raw, SB.s_raid_stride) > 0) {
     const stripe = le32(raw, SB.s_raid_stripe_width);
     extras.set("raid", { strideBlocks: le16(raw, SB.s_raid_stride), stripeBlocks: stripe });
@@ -199,6 +308,8 @@ export interface ImageFindings {
   readonly mmp: MmpState | undefined;
   /** What is in the journal; undefined without one, and if it was not looked at. */
   readonly journal: JournalInfo | undefined;
+  /** Inodes that were deleted, or being truncated, while in use; undefined if they are not known. */
+  readonly orphanCount: number | undefined;
 }
 
 /** See the head of the file. */
@@ -214,7 +325,8 @@ export function describeImage(sb: Superblock, findings: ImageFindings): Descript
     label: isDynamic ? sb.text(SB.s_volume_name, 16) : "",
     lastMountedOn: isDynamic ? sb.text(SB.s_last_mounted, 64) : "",
     state: stateText(sb),
-    isWriteForbidden: unknown.length > 0,
+    isWriteForbidden:
+      unknown.length > 0 || sb.hasRoCompat(RO_COMPAT_READONLY) || sb.revision > REVISION_MAX,
     onErrors: ERROR_BEHAVIOURS[le16(raw, SB.s_errors)] ?? "unknown",
     creatorOs: OS_NAMES[sb.creatorOs] ?? `unknown (${sb.creatorOs})`,
     features: [...features.compat, ...features.incompat, ...features.roCompat],
@@ -225,8 +337,12 @@ export function describeImage(sb: Superblock, findings: ImageFindings): Descript
       ? le32(raw, SB.s_kbytes_written) + le32(raw, SB.s_kbytes_written + 4) * 0x1_0000_0000
       : 0,
     directoryHash: isDynamic ? hashText(sb) : null,
+    directoryHashSeed: isDynamic
+      ? uuidText(raw.subarray(SB.s_hash_seed, SB.s_hash_seed + 16))
+      : null,
+    defaultMountOptions: defaultMountOptions(sb),
     journal: describeJournal(sb, findings.journal),
     errors: describeErrors(sb),
-    ...describeExtras(sb, findings.mmp),
+    ...describeExtras(sb, findings),
   };
 }

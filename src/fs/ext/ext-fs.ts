@@ -4,7 +4,7 @@
  *
  *     superblock --> features --> needs recovery? --> no:  core on the device
  *                                                --> yes: log read, core on an overlay of it
- *                --> sums of the descriptors, multi-mount protection, root inode --> ExtFileSystem
+ *                --> sums of the descriptors, multi-mount protection, orphans --> ExtFileSystem
  *
  * Nothing is ever written: a journal that has to be replayed is replayed into memory.
  *
@@ -21,6 +21,7 @@ import { COMPAT_HAS_JOURNAL, INCOMPAT_MMP, INCOMPAT_RECOVER, unknownRoCompat } f
 import { type FoundSuperblock, findSuperblock, type SuperblockChoice } from "./find-superblock.ts";
 import { EXT_ROOT_INO, SB, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "./layout.ts";
 import { type MmpState, readMmp } from "./mmp.ts";
+import { type OrphanProgress, readOrphans } from "./orphan.ts";
 import { type JournalInfo, replayIntoMemory } from "./recovery.ts";
 import { type DoubtHandler, readSuperblock, Superblock } from "./superblock.ts";
 import { sumGroups } from "./usage.ts";
@@ -125,6 +126,19 @@ async function checkMmp(core: ExtCore, signal?: AbortSignal): Promise<MmpState |
   }
 }
 
+/** Number of orphans; undefined when they cannot be read, which is said. */
+async function countOrphans(core: ExtCore, signal?: AbortSignal): Promise<number | undefined> {
+  const progress: OrphanProgress = { seen: new Set(), next: core.sb.lastOrphan };
+  try {
+    const orphans = await core.metadata.run(() => readOrphans(core, progress), signal);
+    return orphans.length;
+  } catch (thrown) {
+    if (!(thrown instanceof FsError) || thrown.code === "EIO") throw thrown;
+    core.warn(`inodes that were deleted while in use are not known: ${thrown.message}`);
+    return undefined;
+  }
+}
+
 /** The root has to be a directory, else nothing can be reached. */
 async function checkRoot(core: ExtCore, signal?: AbortSignal): Promise<void> {
   const root = await core.metadata.run(() => core.inode(EXT_ROOT_INO), signal);
@@ -163,7 +177,9 @@ export async function mountExt(
     await checkRoot(core, signal);
     const sums = await sumGroups(core, signal);
     const mmp = await checkMmp(core, signal);
-    return new ExtFileSystem(core, cache, { warnings: warnings.texts, sums, mmp, journal });
+    const orphanCount = await countOrphans(core, signal);
+    const findings = { warnings: warnings.texts, sums, mmp, journal, orphanCount };
+    return new ExtFileSystem(core, cache, findings);
   } catch (thrown) {
     await core.close();
     throw thrown;

@@ -37,6 +37,7 @@ export const RO_COMPAT_GDT_CSUM = 0x10;
 export const RO_COMPAT_QUOTA = 0x100;
 export const RO_COMPAT_BIGALLOC = 0x200;
 export const RO_COMPAT_METADATA_CSUM = 0x400;
+export const RO_COMPAT_READONLY = 0x1000;
 export const RO_COMPAT_PROJECT = 0x2000;
 export const RO_COMPAT_SHARED_BLOCKS = 0x4000;
 export const RO_COMPAT_ORPHAN_PRESENT = 0x1_0000;

@@ -44,35 +44,48 @@ const verifyOrphanBlock: BlockVerifier<OrphanCheck> = (data, blocknr, check) => 
   }
 };
 
+/** How far the orphans have been read: one object for all attempts of one call. */
+export interface OrphanProgress {
+  readonly seen: Set<number>;
+  /** The inode of the list that comes next, 0 behind its end. */
+  next: number;
+}
+
 /**
- * Numbers of all orphans: those of the list in its order, then those of the file.
+ * Numbers of all orphans: those of the list in its order, then those of the file. A caller that
+ * runs this again for each miss gives the same `progress` each time, so that a list of n inodes
+ * costs n steps.
  *
  * @throws {FsError} `EUCLEAN` for a number that is no inode of the image, an inode met twice, or
  *   a block of the orphan file that is missing or no such block; `EBADMSG` for a wrong checksum
  * @throws {BlockMiss} for a block that is not cached: let it pass
  */
-export function readOrphans(ctx: ExtContext): readonly number[] {
-  const seen = new Set<number>();
-  walkList(ctx, seen);
+export function readOrphans(
+  ctx: ExtContext,
+  progress: OrphanProgress = { seen: new Set(), next: ctx.sb.lastOrphan },
+): readonly number[] {
+  walkList(ctx, progress);
+  const seen = new Set(progress.seen);
   if (ctx.sb.hasCompat(COMPAT_ORPHAN_FILE) && ctx.sb.hasRoCompat(RO_COMPAT_ORPHAN_PRESENT)) {
     walkFile(ctx, seen);
   }
   return [...seen];
 }
 
-function add(ctx: ExtContext, seen: Set<number>, ino: number, where: string): void {
+function check(ctx: ExtContext, seen: ReadonlySet<number>, ino: number, where: string): void {
   if (ino < ctx.sb.firstIno || ino > ctx.sb.inodeCount) {
     throw new FsError("EUCLEAN", { detail: `${where} has inode ${ino}, which cannot be one` });
   }
   if (seen.has(ino)) throw new FsError("EUCLEAN", { detail: `${where} has inode ${ino} twice` });
-  seen.add(ino);
 }
 
-function walkList(ctx: ExtContext, seen: Set<number>): void {
-  let ino = ctx.sb.lastOrphan;
-  while (ino !== 0) {
-    add(ctx, seen, ino, "the orphan list");
-    ino = le32(ctx.inode(ino).raw, INODE.i_dtime);
+function walkList(ctx: ExtContext, progress: OrphanProgress): void {
+  while (progress.next !== 0) {
+    const ino = progress.next;
+    check(ctx, progress.seen, ino, "the orphan list");
+    const { raw } = ctx.inode(ino);
+    progress.seen.add(ino);
+    progress.next = le32(raw, INODE.i_dtime);
   }
 }
 
@@ -88,7 +101,9 @@ function walkFile(ctx: ExtContext, seen: Set<number>): void {
     const where = `orphan file ${file.ino}: file block ${fileBlock}`;
     for (let at = 0; at + INO_BYTES <= blockBytes - ORPHAN_TAIL_BYTES; at += INO_BYTES) {
       const ino = le32(data, at);
-      if (ino !== 0) add(ctx, seen, ino, where);
+      if (ino === 0) continue;
+      check(ctx, seen, ino, where);
+      seen.add(ino);
     }
   }
 }
@@ -105,10 +120,10 @@ function orphanBlock(
       detail: `orphan file ${file.ino}: file block ${fileBlock} is missing`,
     });
   }
-  const check: OrphanCheck = {
+  const arg: OrphanCheck = {
     ino: file.ino,
     hasChecksum: ctx.hasMetadataCsum,
     checksumSeed: file.checksumSeed,
   };
-  return ctx.metadata.verified(run.physical, verifyOrphanBlock, check, run.count);
+  return ctx.metadata.verified(run.physical, verifyOrphanBlock, arg, run.count);
 }
