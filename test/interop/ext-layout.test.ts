@@ -119,3 +119,51 @@ describe.skipIf(!hasMke2fs || !mayMount)("usage is what statfs shows for the mou
     }
   });
 });
+
+test.skipIf(!hasMke2fs)(
+  "every feature that mke2fs knows at once has its bit and its name",
+  async () => {
+    const wanted =
+      "casefold,encrypt,inline_data,verity,large_dir,quota,project,stable_inodes,fast_commit,mmp," +
+      "metadata_csum_seed,orphan_file";
+    const args = ["-t", "ext4", "-O", wanted];
+    const image = makeImage(scratch, "every-feature", args, { sizeText: "64M" });
+    await using mounted = await openImage(image);
+    const { compat, incompat, roCompat } = mounted.fs.core.sb.features;
+    expect([compat, incompat, roCompat]).toEqual([0x1c3c, 0x3e3c2, 0xa56b]);
+    expect(mounted.fs.describe()).toMatchObject({
+      features: expect.arrayContaining(wanted.split(",")),
+      encoding: { name: "utf8-12.1.0", isStrict: false },
+      encryptionAlgorithms: [1, 4],
+      journal: { blockCount: 4096 + 64 },
+    });
+    expect(mounted.fs.warnings).toEqual([]);
+  },
+);
+
+describe.skipIf(!hasMke2fs)("the journal that mke2fs makes", () => {
+  test.each([
+    ["1536K", 1024, 0],
+    ["8M", 1024, 1024],
+    ["64M", 4096, 1024],
+    ["64M", 1024, 4096],
+    ["200M", 4096, 4096],
+    ["1536M", 4096, 8192],
+    ["2G", 4096, 16_384],
+    ["20G", 4096, 32_768],
+    ["40G", 4096, 65_536],
+    ["100G", 4096, 131_072],
+    ["200G", 4096, 262_144],
+  ])("for %s in blocks of %i has %i", async (sizeText, blockBytes, blockCount) => {
+    const name = `journal-${sizeText}-${blockBytes}`;
+    const image = makeImage(scratch, name, ["-t", "ext3", "-b", String(blockBytes)], { sizeText });
+    try {
+      await using mounted = await openImage(image);
+      const { journal } = mounted.fs.describe();
+      if (blockCount === 0) expect(journal).toBeNull();
+      else expect(journal).toMatchObject({ blockCount, features: [], nextTid: 2, isDirty: false });
+    } finally {
+      rmSync(image);
+    }
+  });
+});

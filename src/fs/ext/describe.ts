@@ -308,7 +308,7 @@ export interface ImageFindings {
   readonly mmp: MmpState | undefined;
   /** What is in the journal; undefined without one, and if it was not looked at. */
   readonly journal: JournalInfo | undefined;
-  /** Inodes that were deleted, or being truncated, while in use; undefined if they are not known. */
+  /** Inodes that were deleted, or being truncated, while in use; undefined if not known. */
   readonly orphanCount: number | undefined;
 }
 

@@ -26,6 +26,22 @@ describe("7.G the third fast commit of a kernel", () => {
     putBe32(block, index * 4, Number.parseInt(word, 16));
   }
 
+  test("the records before it leave one block each to their TAIL", () => {
+    const bytesOf = (values: readonly number[]): number =>
+      values.reduce((sum, valueBytes) => sum + 4 + valueBytes, 0);
+    expect(bytesOf([8, 164, 16, 11, 164])).toBe(383);
+    expect(4096 - 383 - 4).toBe(3709);
+    for (const [tag, valueBytes] of [
+      [9, 8],
+      [6, 164],
+      [1, 16],
+      [3, 11],
+      [8, 3709],
+    ] as const) {
+      expect(isRecordLengthGood(tag, valueBytes, 256), `tag ${tag}`).toBe(true);
+    }
+  });
+
   test("its records", () => {
     const records: unknown[] = [];
     let at = 0;
@@ -61,9 +77,10 @@ describe("7.G the third fast commit of a kernel", () => {
       for (const [index, word] of words.entries()) putBe32(superblock, at + 4 * index, word);
     };
     put(0, 0xc03b_3998, 4, 0, 4096, 1040, 1, 2, 1, 0, 0, 0x32, 0);
-    put(0x30, 0xb8c5_0648, 0x2349_4275, 0x88b5_54a2, 0x3943_87dc, 1);
+    put(0x30, 0xb8c5_0648, 0x2349_4275, 0x88b5_54a2, 0x3947_87dc, 1);
     put(0x50, 0x0400_0000, 16);
-    put(0xfc, journalSuperblockChecksum(superblock));
+    expect(journalSuperblockChecksum(superblock)).toBe(0x8a6b_e700);
+    put(0xfc, 0x8a6b_e700);
     const sb = decodeJournalSuperblock(superblock, { blockBytes: 4096, fileBlockCount: 1040 });
     expect(sb).toMatchObject({ last: 1024, blockCount: 1040, isFastCommit: true });
   });

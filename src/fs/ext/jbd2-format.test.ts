@@ -174,6 +174,30 @@ describe("7.B without features, 1024 bytes", () => {
     expect(homes).toEqual([266, 2, 276, 258, 4384, 274, 4370, 267, 786, 4385, 277, 1, 259]);
   });
 
+  test("the superblock has no features and no checksum", () => {
+    const superblock = dump(
+      1024,
+      `0000: c03b3998 00000004 00000000 00000400
+       0010: 00001000 00000001 00000002 00000001
+       0030: 604f68a3 4d954872 a929f788 3ba51fe5
+       0040: 00000001`,
+    );
+    const sb = decodeJournalSuperblock(superblock, { blockBytes: 1024, fileBlockCount: 4096 });
+    expect(sb).toMatchObject({ version: 2, last: 4096, checksumVersion: 0, hasChecksumV1: false });
+    expect(journalFeatureNames(sb.features)).toEqual([]);
+  });
+
+  test("commit: no checksum of any kind", () => {
+    const commit = dump(1024, "0000: c03b3998 00000002 00000002 00000000\n0034: 6b00ab11 300cb977");
+    expect(decodeHeader(commit)).toEqual({ type: 2, tid: 2 });
+    expect(decodeCommit(commit)).toMatchObject({
+      checksumType: 0,
+      checksumSize: 0,
+      checksum: 0,
+      secLow: 0x6b00_ab11,
+    });
+  });
+
   test("revoke: nine entries of 4 bytes", () => {
     const revoke = dump(
       1024,
@@ -198,6 +222,19 @@ test("7.C V3 without 64BIT: tags of 16 bytes, revokes of 4", () => {
   );
   expect(controlBlockChecksum(seed, revoke)).toBe(0xf2ae_70cf);
   expect(decodeRevokes(revoke, format)).toEqual([0xa11, 0xa0f, 0xa10]);
+  const superblock = dump(
+    4096,
+    `0000: c03b3998 00000004 00000000 00001000
+     0010: 00000400 00000001 00000002 00000001
+     0020: 00000000 00000000 00000010 00000000
+     0030: cc93a26e 0aa445c3 88e9d69c 60867145
+     0040: 00000001
+     0050: 04000000
+     00fc: 4aa50ae7`,
+  );
+  expect(journalSuperblockChecksum(superblock)).toBe(0x4aa5_0ae7);
+  const sb = decodeJournalSuperblock(superblock, { blockBytes: 4096, fileBlockCount: 1024 });
+  expect(sb).toMatchObject({ is64Bit: false, checksumVersion: 3 });
 });
 
 test("7.D v1: the commit block names its sum, which is the CRC of the blocks in order", () => {
@@ -305,8 +342,15 @@ test("7.F an escaped block: the sum is that of the copy with its first word zero
   const copy = new Uint8Array(4096).fill(0x45);
   copy.set([0, 0, 0, 0, 0, 0, 0, 2]);
   expect(copyChecksum(seed, 2, copy)).toBe(0x45f7_e514);
-  const block = dump(4096, "000c: 00000811 00000009 00000000 45f7e514");
-  expect(decodeTags(block, V3)).toEqual([
-    { blocknr: 0x811, isEscaped: true, checksum: 0x45f7_e514, flags: 9 },
-  ]);
+  const block = dump(
+    4096,
+    `000c: 00000811 00000003 00000000 45f7e514
+     001c: 00000812 0000000a 00000000 00000000`,
+  );
+  expect(decodeTags(block, V3)[0]).toEqual({
+    blocknr: 0x811,
+    isEscaped: true,
+    checksum: 0x45f7_e514,
+    flags: 3,
+  });
 });

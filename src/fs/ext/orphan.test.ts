@@ -4,7 +4,7 @@ import { inodeWith, putOrphanBlock } from "../../../test/support/ext-names.ts";
 import { bytesOfDump } from "../../../test/support/ext-vectors.ts";
 import { orphanBlockChecksum } from "./checksum.ts";
 import { S_IFREG, SB } from "./layout.ts";
-import { readOrphans } from "./orphan.ts";
+import { type OrphanProgress, readOrphans } from "./orphan.ts";
 
 /** An empty block of the orphan file of image K: block 2065, inode 12 of generation 0. */
 const EMPTY_K = `
@@ -74,6 +74,33 @@ describe("the orphan file", () => {
     const test = filed([[0, 13, 0, 14], [15]]);
     expect(await orphans(test)).toEqual([50, 13, 14, 15]);
     expect(test.store.reads).toBe(1);
+  });
+
+  it("that Linux wrote for four inodes is read, on a volume without checksums", async () => {
+    const sb = superblockWith(
+      [SB.s_log_block_size, 2],
+      [SB.s_feature_compat, 0x103c],
+      [SB.s_feature_ro_compat, 0x1_006b],
+      [SB.s_orphan_file_inum, ORPHAN_FILE_INO],
+    );
+    const test = makeTestCore(sb);
+    const fields = { ino: ORPHAN_FILE_INO, mode: FILE, size: 4096, iBlock: [2065] };
+    test.core.inodes.add(inodeWith(sb, fields));
+    const dump = "000 0d000000 0e000000 0f000000 10000000\nff8 04ca100b 106b6099";
+    test.block(2065).set(bytesOfDump(dump, 4096));
+    expect(await orphans(test)).toEqual([13, 14, 15, 16]);
+  });
+
+  it("goes on where it was when a block of the list is missing", async () => {
+    const test = filed([[13]]);
+    const progress: OrphanProgress = { seen: new Set([60]), next: 0 };
+    expect(await test.core.metadata.run(() => readOrphans(test.core, progress))).toEqual([60, 13]);
+    const stopped: OrphanProgress = { seen: new Set(), next: 50 };
+    test.core.inodes.clear();
+    await expect(
+      Promise.resolve(test.core.metadata.run(() => readOrphans(test.core, stopped))),
+    ).rejects.toThrow();
+    expect(stopped).toEqual({ seen: new Set(), next: 50 });
   });
 
   it("is not looked at when the volume says that it is empty", async () => {

@@ -281,8 +281,8 @@ function checkChecksum(sb: Superblock, onDoubt: DoubtHandler): void {
 function checkDeviceEnd(sb: Superblock, deviceBytes: number, onDoubt: DoubtHandler): void {
   const deviceBlocks = Math.floor(deviceBytes / sb.blockBytes);
   if (sb.blockCount <= deviceBlocks) return;
-  const detail = `superblock: s_blocks_count is ${sb.blockCount}, but the device ends after ${deviceBlocks}`;
-  onDoubt(new FsError("EUCLEAN", { detail }));
+  const what = `s_blocks_count is ${sb.blockCount}, but the device ends after ${deviceBlocks}`;
+  onDoubt(new FsError("EUCLEAN", { detail: `superblock: ${what}` }));
 }
 
 /**
@@ -290,8 +290,8 @@ function checkDeviceEnd(sb: Superblock, deviceBytes: number, onDoubt: DoubtHandl
  * checksum and a device that ends too early go to `onDoubt`, which throws them if it is left out.
  *
  * @throws {FsError} `EUCLEAN` for a number that cannot be, naming the field, `EBADMSG` for a wrong
- *   checksum, `EINVAL` if there is no superblock at all, `EOPNOTSUPP` for features that quire cannot
- *   read. Those come before the numbers, which may mean something else then.
+ *   checksum, `EINVAL` if there is no superblock at all, `EOPNOTSUPP` for features that quire
+ *   cannot read. Those come before the numbers, which may mean something else then.
  */
 export function readSuperblock(
   bytes: Uint8Array,
