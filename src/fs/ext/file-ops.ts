@@ -9,7 +9,7 @@ import type { Folio } from "../../cache/folio.ts";
 import type { PageCache } from "../../cache/page-cache.ts";
 import type { Errno } from "../../lib/errno.ts";
 import { isPromise, type MaybeAsync } from "../../lib/maybe.ts";
-import { PAGE_BYTES } from "../../lib/units.ts";
+import { KIB, PAGE_BYTES } from "../../lib/units.ts";
 import {
   blockInvalidateFolio,
   blockIsPartiallyUptodate,
@@ -29,6 +29,9 @@ import type { ExtInode } from "./inode.ts";
 import { extIomapOps } from "./iomap-ops.ts";
 import { noteFailure } from "./read-failure.ts";
 import { inlineDataOf } from "./xattr.ts";
+
+/** As large as folios of block-mapped files become, whatever their blocks. */
+const BLOCK_MAP_ORDER_MAX = 4;
 
 function blockMapOperations(core: ExtCore): AddressSpaceOperations {
   const getBlock = extGetBlock(core);
@@ -103,8 +106,12 @@ export class FileMappings {
   of(inode: ExtInode): AddressSpace {
     if (inode.mapping !== undefined) return inode.mapping;
     const { bdev, sb } = this.#core;
-    inode.mapping = this.#cache.openMapping(inode, this.#operationsOf(inode), {
-      minOrder: Math.max(0, Math.log2(sb.blockBytes / PAGE_BYTES)),
+    const minOrder = Math.max(0, Math.log2(sb.blockBytes / PAGE_BYTES));
+    const operations = this.#operationsOf(inode);
+    const isBlockMap = operations === this.#forBlockMap;
+    inode.mapping = this.#cache.openMapping(inode, operations, {
+      minOrder,
+      ...(isBlockMap ? { maxOrder: blockMapOrder(sb.blockBytes, minOrder) } : {}),
       ioPages: bdev.ioPages,
       stableWrites: bdev.stableWrites,
     });
@@ -122,4 +129,13 @@ export class FileMappings {
       if (inode.mapping !== undefined) await this.#cache.closeMapping(inode.mapping);
     }
   }
+}
+
+/**
+ * Largest order of the folios of a block-mapped file. Its pointer arrays end 12 blocks after each
+ * multiple of a block of pointers, and behind each lies the next indirect block: a folio across such
+ * an end would have to be read block by block.
+ */
+function blockMapOrder(blockBytes: number, minOrder: number): number {
+  return Math.max(Math.min(Math.log2(blockBytes / KIB), BLOCK_MAP_ORDER_MAX), minOrder);
 }
