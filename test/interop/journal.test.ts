@@ -2,7 +2,7 @@
  * Journals that the kernel and debugfs wrote, replayed into memory: what is read equals what the
  * kernel shows after its own recovery of a copy, and the dirty image stays as it was.
  */
-import { closeSync, openSync, readSync } from "node:fs";
+import { closeSync, openSync, readFileSync, readSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { readDevice, StoreBlockDevice } from "../../src/block/block-device.ts";
@@ -246,6 +246,50 @@ describe.skipIf(!canMount)("a journal whose inode is damaged", () => {
     expectSameTree(await manifestOfTree(mounted.fs), wanted);
     expect(mounted.fs.warnings.join()).toMatch(/superblock's copy of its map/);
     expect(mounted.store.writes).toBe(0);
+  });
+});
+
+describe.skipIf(!canMount)("a copy of the superblock, with the old descriptors behind it", () => {
+  test.each([
+    ["backup-flex", "-t ext4 -b 1024"],
+    ["backup-ext3", "-t ext3 -b 1024"],
+    ["backup-meta-bg", "-t ext4 -b 1024 -O meta_bg,^resize_inode"],
+    ["backup-orphan-file", "-t ext4 -b 1024 -O orphan_file,ea_inode,metadata_csum_seed"],
+    ["backup-clusters", "-t ext4 -b 1024 -O bigalloc -C 4096"],
+  ])("%s: shows all that Linux wrote since, its journal replayed", async (name, args) => {
+    const dirty = makeDirtyImage({
+      directory,
+      name,
+      args: args.split(" "),
+      sizeText: "64M",
+      work: WORK,
+    });
+    await using whole = await openImage(dirty);
+    const wanted = await manifestOfTree(whole.fs);
+    expect(wanted.length).toBeGreaterThan(10);
+    const bytes = readFileSync(dirty);
+    bytes.fill(0, 1024, 2048);
+    const damaged = `${dirty}.damaged`;
+    writeFileSync(damaged, bytes);
+    await using mounted = await openImage(damaged, { superblock: "backup" });
+    expectSameTree(await manifestOfTree(mounted.fs), wanted);
+    expect(mounted.fs.warnings.join()).toMatch(/copy of the superblock.*replayed into memory/);
+    expect(mounted.store.writes).toBe(0);
+  });
+});
+
+describe.skipIf(!canMount)("salvage of an image with a dirty journal", () => {
+  test("that was cut off shows what is left, its journal replayed", async () => {
+    const args = ["-t", "ext4", "-b", "4096"];
+    const dirty = makeDirtyImage({ directory, name: "cut", args, sizeText: "64M", work: WORK });
+    await using whole = await openImage(dirty);
+    const wanted = await manifestOfTree(whole.fs);
+    const cut = `${dirty}.short`;
+    writeFileSync(cut, readFileSync(dirty).subarray(0, 60 * 2 ** 20));
+    await expect(openImage(cut)).rejects.toMatchObject({ code: "EUCLEAN" });
+    await using mounted = await openImage(cut, { salvage: true });
+    expectSameTree(await manifestOfTree(mounted.fs), wanted);
+    expect(mounted.fs.warnings.join()).toMatch(/the device ends after.*replayed into memory/);
   });
 });
 

@@ -79,6 +79,7 @@ async function openCore(
   options: ExtMountOptions,
   found: FoundSuperblock,
   warn: (text: string) => void,
+  onDoubt: DoubtHandler | undefined,
 ): Promise<Opened> {
   const isSalvage = options.salvage ?? false;
   const isOldCopy = found.isBackup && found.sb.hasCompat(COMPAT_HAS_JOURNAL);
@@ -88,7 +89,9 @@ async function openCore(
     const { device, fastCommits, journal } = await replayIntoMemory(first, bdev, options);
     if (device === bdev) return { core: first, journal };
     await first.close();
-    const sb = found.isBackup ? found.sb : await recoveredSuperblock(device, options.signal);
+    const sb = found.isBackup
+      ? found.sb
+      : await recoveredSuperblock(device, onDoubt, options.signal);
     const core = new ExtCore(sb, found.blocknr, device, cache, warn, isSalvage, fastCommits);
     return { core, journal };
   } catch (thrown) {
@@ -100,9 +103,13 @@ async function openCore(
 /**
  * The superblock as the replayed journal leaves it, which may have other features and a new size.
  */
-async function recoveredSuperblock(device: BlockDevice, signal?: AbortSignal): Promise<Superblock> {
+async function recoveredSuperblock(
+  device: BlockDevice,
+  onDoubt: DoubtHandler | undefined,
+  signal?: AbortSignal,
+): Promise<Superblock> {
   const bytes = await readDevice(device, SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_BYTES, signal);
-  return readSuperblock(bytes, device.sizeBytes);
+  return readSuperblock(bytes, device.sizeBytes, onDoubt);
 }
 
 /** The protection block, or undefined when there is none that can be read; says who is there. */
@@ -165,14 +172,15 @@ export async function mountExt(
   const found = await findSuperblock(bdev, options.superblock ?? "primary", onDoubt, signal);
   if (found.isBackup) {
     warnings.add(
-      `the copy of the superblock in block ${found.blocknr} is used, as it was asked for`,
+      `the copy of the superblock in block ${found.blocknr} is used, as it was asked for: ` +
+        "free counts and times may be old",
     );
   }
   const unknown = unknownRoCompat(found.sb.features);
   if (unknown.length > 0) {
     warnings.add(`the image may only be read, it has unknown features: ${unknown.join(", ")}`);
   }
-  const { core, journal } = await openCore(bdev, cache, options, found, warnings.add);
+  const { core, journal } = await openCore(bdev, cache, options, found, warnings.add, onDoubt);
   try {
     await checkRoot(core, signal);
     const sums = await sumGroups(core, signal);

@@ -37,8 +37,8 @@ export interface FoundSuperblock {
 
 const BLOCK_SIZES = [4 * KIB, KIB, 2 * KIB, 8 * KIB, 16 * KIB, 32 * KIB, 64 * KIB];
 const BACKUP_GROUPS = [1, 3, 5, 7, 9, 25, 27, 49];
-/** Blocks of a cluster that mke2fs chooses: none, and its default with bigalloc. */
-const CLUSTER_RATIOS = [1, 16];
+/** Blocks of a cluster: none, the default of mke2fs with bigalloc, then what else is likely. */
+const CLUSTER_RATIOS = [1, 16, 2, 4, 8, 32, 64, 128, 256];
 /** Blocks of a group that mke2fs never exceeds. */
 const GROUP_BLOCKS_MAX = 65_528;
 

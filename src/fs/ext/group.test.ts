@@ -107,6 +107,29 @@ describe("damaged descriptors", () => {
     await expect(reading).rejects.toThrow(/EUCLEAN.*bg_itable_unused/);
   });
 
+  it("are read with salvage, but not believed in what they call unused", async () => {
+    const image = makeTestCore(B);
+    const raw = image.block(2).subarray(64, 128);
+    raw.set(bytesOfDump(DESCRIPTOR_B_1, 64));
+    const groups = new GroupTable(B, image.core.metadata, 1, true);
+    const read = async () => image.core.metadata.run(() => groups.descriptor(1));
+    expect(await read()).toMatchObject({ flags: 5, itableUnused: 2048 });
+    const damaged = makeTestCore(B);
+    raw[GD.bg_checksum]! ^= 1;
+    damaged.block(2).subarray(64, 128).set(raw);
+    const salvaged = new GroupTable(B, damaged.core.metadata, 1, true);
+    const found = await damaged.core.metadata.run(() => salvaged.descriptor(1));
+    expect(found).toMatchObject({ inodeTable: 646, flags: 0, itableUnused: 0 });
+  });
+
+  it("in a copy of the table are not believed in what they call unused", async () => {
+    const image = makeTestCore(B);
+    image.block(8194).set(bytesOfDump(DESCRIPTOR_B_1, 64), 64);
+    const copy = new GroupTable(B, image.core.metadata, 8193, false);
+    const found = await image.core.metadata.run(() => copy.descriptor(1));
+    expect(found).toMatchObject({ inodeTable: 646, freeInodeCount: 2048, itableUnused: 0 });
+  });
+
   it("without a checksum feature flags and unused inodes are not believed", async () => {
     const sb = superblockWith(NO_CSUM);
     const reading = withDescriptor(sb, DESCRIPTOR_B_1, 1, (raw) =>

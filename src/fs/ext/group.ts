@@ -6,7 +6,8 @@
  *  1. Descriptors are read when they are asked for; nothing is allocated by the number of groups.
  *  2. A descriptor is handed out only after its checksum (`EBADMSG`) and its inode table were
  *     checked.
- *  3. Flags and `itableUnused` are 0 without a checksum feature, whatever is stored.
+ *  3. Flags and `itableUnused` are 0 unless a checksum says that they are good, and in a copy of
+ *     the table: copies are written by tools only, so what they call unused may be in use by now.
  *
  * After `fs/ext4/super.c` (`descriptor_loc`, `ext4_check_descriptors`,
  * `ext4_group_desc_csum_verify`).
@@ -80,9 +81,7 @@ export class GroupTable {
   /** The block that holds descriptor block `index` of the table (`descriptor_loc`). */
   descriptorBlock(index: number): number {
     const sb = this.#sb;
-    if (!sb.hasIncompat(INCOMPAT_META_BG) || index < sb.firstMetaBg) {
-      return this.#superblockBlock + 1 + index;
-    }
+    if (this.#isInTable(index)) return this.#superblockBlock + 1 + index;
     const group = index * sb.descriptorsPerBlock;
     const first = sb.firstBlockOf(group) + (hasSuperblockCopy(sb, group) ? 1 : 0);
     // With blocks of 1 KiB in clusters group 0 begins at block 0, and its superblock is block 1.
@@ -103,8 +102,22 @@ export class GroupTable {
     const block = this.#descriptorData(index);
     const at = (group % perBlock) * sb.descriptorBytes;
     const raw = block.subarray(at, at + sb.descriptorBytes);
-    if (!this.#isSalvage) this.#checkChecksum(group, raw);
-    return this.#decode(group, raw);
+    const isGood = this.#isChecksumGood(group, raw);
+    if (!isGood && !this.#isSalvage) {
+      throw new FsError("EBADMSG", {
+        detail: `descriptor of group ${group}: bg_checksum does not match`,
+      });
+    }
+    return this.#decode(group, raw, isGood && sb.hasDescriptorCsum && !this.#isOldCopy(index));
+  }
+
+  #isInTable(index: number): boolean {
+    return !this.#sb.hasIncompat(INCOMPAT_META_BG) || index < this.#sb.firstMetaBg;
+  }
+
+  /** True if descriptor block `index` is read from a copy, since the superblock is one. */
+  #isOldCopy(index: number): boolean {
+    return this.#isInTable(index) && this.#superblockBlock !== primarySuperblockBlock(this.#sb);
   }
 
   /**
@@ -114,8 +127,7 @@ export class GroupTable {
   #descriptorData(index: number): Uint8Array {
     const sb = this.#sb;
     const blocknr = this.descriptorBlock(index);
-    const isInTable = !sb.hasIncompat(INCOMPAT_META_BG) || index < sb.firstMetaBg;
-    if (!isInTable) return this.#metadata.block(blocknr);
+    if (!this.#isInTable(index)) return this.#metadata.block(blocknr);
     const end = sb.hasIncompat(INCOMPAT_META_BG) ? sb.firstMetaBg : sb.descriptorBlockCount;
     const window = MIB / sb.blockBytes;
     const from = index - (index % window);
@@ -123,20 +135,16 @@ export class GroupTable {
     return this.#metadata.blockWithin(blocknr, this.descriptorBlock(from), count);
   }
 
-  #checkChecksum(group: number, raw: Uint8Array): void {
+  #isChecksumGood(group: number, raw: Uint8Array): boolean {
     const sb = this.#sb;
-    if (!sb.hasDescriptorCsum) return;
+    if (!sb.hasDescriptorCsum) return true;
     const computed = sb.hasMetadataCsum
       ? descriptorChecksum(sb.seed, group, raw)
       : descriptorCrc16(sb.uuid, group, raw);
-    if (computed !== le16(raw, GD.bg_checksum)) {
-      throw new FsError("EBADMSG", {
-        detail: `descriptor of group ${group}: bg_checksum does not match`,
-      });
-    }
+    return computed === le16(raw, GD.bg_checksum);
   }
 
-  #decode(group: number, raw: Uint8Array): GroupDescriptor {
+  #decode(group: number, raw: Uint8Array, hasFlags: boolean): GroupDescriptor {
     const sb = this.#sb;
     const isWide = raw.length > DESCRIPTOR_BYTES;
     const wide32 = (lo: number, hi: number): number =>
@@ -149,7 +157,6 @@ export class GroupTable {
         detail: `descriptor of group ${group}: bg_inode_table is block ${inodeTable}, outside`,
       });
     }
-    const hasFlags = sb.hasDescriptorCsum;
     const itableUnused = hasFlags ? wide16(GD.bg_itable_unused_lo, GD.bg_itable_unused_hi) : 0;
     if (itableUnused > sb.inodesPerGroup) {
       throw new FsError("EUCLEAN", {
