@@ -179,6 +179,28 @@ function hasWrapped(dump: string): boolean {
   return blocks.some((block, index) => index > 0 && block < blocks[index - 1]!);
 }
 
+function logDump(image: string): string {
+  return runTool("debugfs", ["-R", "logdump -a", image]);
+}
+
+/**
+ * A dirty image of one row. The kernel may write home what lies before the wrap of a log between the
+ * end of the work and the copy: then it is made again.
+ */
+function makeAsNamed(name: string, args: string, mountOptions: string, work: string): string {
+  for (let attempt = 1; ; attempt++) {
+    const dirty = makeDirtyImage({
+      directory,
+      name: `${name}-${attempt}`,
+      args: args.split(" "),
+      sizeText: "64M",
+      work,
+      ...(mountOptions === "" ? {} : { mountOptions }),
+    });
+    if (attempt === 8 || !name.startsWith("wrapping") || hasWrapped(logDump(dirty))) return dirty;
+  }
+}
+
 function journalOf(described: Readonly<Record<string, unknown>>): Record<string, unknown> {
   return described["journal"] as Record<string, unknown>;
 }
@@ -187,20 +209,13 @@ describe.skipIf(!canMount)(
   "a dirty journal reads as the kernel shows it after its recovery",
   () => {
     test.each(KERNEL_ROWS)("%s", async (name, args, mountOptions, work, features) => {
-      const dirty = makeDirtyImage({
-        directory,
-        name,
-        args: args.split(" "),
-        sizeText: "64M",
-        work,
-        ...(mountOptions === "" ? {} : { mountOptions }),
-      });
+      const dirty = makeAsNamed(name, args, mountOptions, work);
       const before = sha256Of(dirty);
       const recovered = recoverCopy(directory, dirty);
       await using mounted = await openImage(dirty);
       const found = await manifestOfTree(mounted.fs);
       expectSameTree(found, kernelManifest(directory, recovered));
-      const dump = runTool("debugfs", ["-R", "logdump -a", dirty]);
+      const dump = logDump(dirty);
       if (name.startsWith("escaped")) expect(dump).toMatch(/\(flags 0x[139b]\)/);
       if (name.startsWith("wrapping")) expect(hasWrapped(dump)).toBe(true);
       const journal = journalOf(mounted.fs.describe());
