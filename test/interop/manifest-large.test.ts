@@ -75,19 +75,20 @@ describe.skipIf(!mayRun)("the manifest is that of the kernel's mount", () => {
     rmSync(image);
   });
 
-  test("of an image of 12 TiB, with data behind block 2^31", async () => {
-    const layout = ["-O", "sparse_super2,^resize_inode", "-E", "num_backup_sb=0"];
-    const args = ["-t", "ext4", "-b", "4096", ...layout, "-J", "size=4", "-N", "80000"];
-    const image = filledImage("12T", args.join(" "), "far_apart");
+  test.each([
+    ["-b 4096 -O sparse_super2,^resize_inode -E num_backup_sb=0 -J size=4", 4096, 2 ** 31],
+    ["-b 1024 -O bigalloc,^resize_inode -J size=4", 1024, 2 ** 32],
+  ])("of an image of 12 TiB with far blocks: %s", async (layout, blockBytes, farBlock) => {
+    const image = filledImage("12T", `-t ext4 -N 80000 ${layout}`, "far_apart");
     await expectKernelManifest(image);
     const { fs, close } = await openExtImage(image);
     const dir = await inodeAt(fs, "far_apart");
     let farthest = 0;
     for (const { ino } of await entriesOf(fs, dir)) {
       const [extent] = await fs.extents(await fs.inode(ino));
-      farthest = Math.max(farthest, extent!.physicalBytes / 4096);
+      farthest = Math.max(farthest, extent!.physicalBytes / blockBytes);
     }
-    expect(farthest).toBeGreaterThan(2 ** 31);
+    expect(farthest).toBeGreaterThan(farBlock);
     await close();
     rmSync(image);
   });

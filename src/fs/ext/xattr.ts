@@ -137,24 +137,6 @@ function shownValue(
 }
 
 /**
- * The stored value of the attribute `index` `name` of `inode`, hidden ones too; undefined if it has
- * none. A copy. Throws as `readXattrs`.
- */
-export function rawXattr(
-  ctx: ExtContext,
-  inode: ExtInode,
-  index: number,
-  name: Uint8Array,
-): Uint8Array | undefined {
-  const isMeant = (entry: XattrEntry): boolean =>
-    entry.index === index &&
-    entry.name.length === name.length &&
-    entry.name.every((byte, at) => byte === name[at]);
-  const entry = inodeEntries(ctx, inode).find(isMeant) ?? blockEntries(ctx, inode).find(isMeant);
-  return entry && storedValueOf(ctx, inode, entry, new Map());
-}
-
-/**
  * The part of an inline inode's data that lies behind the 60 bytes of `i_block`; a view, empty
  * where these suffice. Throws `EUCLEAN` if the inode has no attribute for it, which every inline
  * inode has.
