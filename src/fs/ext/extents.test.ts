@@ -175,7 +175,8 @@ describe("a damaged root is EUCLEAN", () => {
     ],
     ["eh_depth", 6, [{ block: 0, start: 9 }]],
     ["eh_entries", 1, []],
-    ["outside", 1, [{ block: 0, start: 20_000 }]],
+    ["ei_leaf of entry 0 is block 20000", 1, [{ block: 0, start: 20_000 }]],
+    ["ei_leaf of entry 0 is block 1", 1, [{ block: 0, start: 1 }]],
   ])("%s", (field, depth, entries) => {
     const inode = fileWith(SMALL, rootWith(depth, entries), true);
     expect(() => mapExtents(core, inode, 0, 1)).toThrow(FsError);

@@ -12,7 +12,7 @@
  *  1. The depth of a node is that of its parent less one, the root's at most 5: a walk ends.
  *  2. Entries are sorted and do not overlap; those of a child lie between its index entry and the
  *     next.
- *  3. An extent is not empty and lies inside the file system.
+ *  3. An extent is not empty and lies inside the file system, as does the block of every entry.
  *  4. With `metadata_csum` the word behind the last slot is the checksum of the block (else
  *     `EBADMSG`).
  *
@@ -53,6 +53,12 @@ function entryCount(node: Uint8Array): number {
 /** First file block of entry `index`; the field is the same in index entries and extents. */
 function keyOf(node: Uint8Array, index: number): number {
   return le32(node, entryAt(index) + EE.ee_block);
+}
+
+/** Block of the node below index entry `index`. */
+function childOf(node: Uint8Array, index: number): number {
+  const at = entryAt(index);
+  return le16(node, at + EI.ei_leaf_hi) * 0x1_0000_0000 + le32(node, at + EI.ei_leaf_lo);
 }
 
 function extentStart(node: Uint8Array, at: number): number {
@@ -106,10 +112,15 @@ function checkExtents(node: Uint8Array, owner: NodeOwner, where: string): void {
 }
 
 function checkIndexes(node: Uint8Array, owner: NodeOwner, where: string): void {
-  for (let index = 1; index < entryCount(node); index++) {
+  const { blockCount, firstDataBlock } = owner.ctx.sb;
+  for (let index = 0; index < entryCount(node); index++) {
     const key = keyOf(node, index);
-    if (key <= keyOf(node, index - 1)) {
+    if (index > 0 && key <= keyOf(node, index - 1)) {
       throw damaged(owner.ino, where, `ei_block of entry ${index} is ${key}, out of order`);
+    }
+    const child = childOf(node, index);
+    if (child <= firstDataBlock || child >= blockCount) {
+      throw damaged(owner.ino, where, `ei_leaf of entry ${index} is block ${child}, outside`);
     }
   }
 }
@@ -196,8 +207,7 @@ export function mapExtents(
     const index = search(node, fileBlock);
     if (index + 1 < entryCount(node)) end = Math.min(end, keyOf(node, index + 1));
     if (index < 0) return hole(fileBlock, end, maxCount);
-    const at = entryAt(index);
-    const blocknr = le16(node, at + EI.ei_leaf_hi) * 0x1_0000_0000 + le32(node, at + EI.ei_leaf_lo);
+    const blocknr = childOf(node, index);
     const key = keyOf(node, index);
     node = ctx.metadata.verified(blocknr, verifyBlock, owner);
     checkChild(node, blocknr, depth - 1, { first: key, end }, inode.ino);

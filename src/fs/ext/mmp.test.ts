@@ -39,6 +39,8 @@ it("is EBADMSG or EUCLEAN when it is damaged", async () => {
   };
   await expect(read(flip(0x10))).rejects.toMatchObject({ code: "EBADMSG" });
   await expect(read(flip(0))).rejects.toMatchObject({ code: "EUCLEAN" });
-  await expect(read(() => {}, 0)).rejects.toThrow(/EUCLEAN.*s_mmp_block/);
+  for (const blocknr of [0, 16_384, 0x7fff_ffff]) {
+    await expect(read(() => {}, blocknr)).rejects.toThrow(/EUCLEAN.*s_mmp_block/);
+  }
   await expect(read(() => {}, 5000)).rejects.toMatchObject({ code: "EUCLEAN" });
 });

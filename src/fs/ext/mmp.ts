@@ -45,9 +45,9 @@ function verifyMmp(block: Uint8Array, blocknr: number, ctx: ExtContext): void {
  * `EBADMSG`.
  */
 export function readMmp(ctx: ExtContext): MmpState {
-  const { mmpBlock, firstDataBlock } = ctx.sb;
-  if (mmpBlock <= firstDataBlock) {
-    throw new FsError("EUCLEAN", { detail: `superblock: s_mmp_block is ${mmpBlock}` });
+  const { mmpBlock, firstDataBlock, blockCount } = ctx.sb;
+  if (mmpBlock <= firstDataBlock || mmpBlock >= blockCount) {
+    throw new FsError("EUCLEAN", { detail: `superblock: s_mmp_block is ${mmpBlock}, outside` });
   }
   const block = ctx.metadata.verified(mmpBlock, verifyMmp, ctx);
   const sequence = le32(block, MMP.mmp_seq);

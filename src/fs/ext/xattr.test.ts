@@ -197,8 +197,10 @@ describe("attributes in a block", () => {
 
   it("are refused in a block outside the volume", async () => {
     const test = makeTestCore(superblockWith());
-    const inode = inodeWith(test.core.sb, { ...FILE, fileAclBlock: 0xffff_ffff });
-    await expect(shown(test, inode)).rejects.toThrow("EUCLEAN");
+    for (const fileAclBlock of [1, 16_384, 0xffff_ffff]) {
+      const inode = inodeWith(test.core.sb, { ...FILE, fileAclBlock });
+      await expect(shown(test, inode)).rejects.toThrow(/EUCLEAN.*inode 12: i_file_acl is block/);
+    }
   });
 
   it("leave an access control list without entries out, and refuse a damaged one", async () => {

@@ -62,11 +62,16 @@ function inodeEntries(ctx: ExtContext, inode: ExtInode): readonly XattrEntry[] {
 
 /** The attributes in the block, in stored order. Throws `EUCLEAN`/`EBADMSG` for a damaged block. */
 function blockEntries(ctx: ExtContext, inode: ExtInode): readonly XattrEntry[] {
-  if (inode.fileAclBlock === 0) return [];
+  const { fileAclBlock } = inode;
+  if (fileAclBlock === 0) return [];
+  if (fileAclBlock <= ctx.sb.firstDataBlock || fileAclBlock >= ctx.sb.blockCount) {
+    const detail = `inode ${inode.ino}: i_file_acl is block ${fileAclBlock}, outside`;
+    throw new FsError("EUCLEAN", { detail });
+  }
   const check = { ino: inode.ino, hasChecksum: ctx.hasMetadataCsum, seed: ctx.seed };
-  const data = ctx.metadata.verified(inode.fileAclBlock, verifyXattrBlock, check);
+  const data = ctx.metadata.verified(fileAclBlock, verifyXattrBlock, check);
   const bounds = { entriesAt: XATTR_BLOCK_HEADER_BYTES, base: 0, end: data.length };
-  const where = `inode ${inode.ino}: xattr block ${inode.fileAclBlock}`;
+  const where = `inode ${inode.ino}: xattr block ${fileAclBlock}`;
   return readXattrArea(data, bounds, ctx.sb, where);
 }
 
