@@ -114,6 +114,11 @@ describe.skipIf(!hasMke2fs)("a damaged primary superblock", () => {
       for (const superblock of ["backup", block] as const) {
         await using mounted = await openImage(store, { superblock });
         expect(mounted.fs.warnings[0]).toContain(`block ${block}`);
+        if (name !== "2k-ext2") {
+          expect(mounted.fs.describe()).toMatchObject({ journal: { isDirty: false } });
+        }
+        await using home = await openImage(store, { superblock, noload: true });
+        expect(home.fs.warnings).toEqual(mounted.fs.warnings);
         expect(await readTree(mounted.fs)).toEqual(hostTree(source));
       }
       await expect(openImage(store, { superblock: block + 1 })).rejects.toMatchObject({

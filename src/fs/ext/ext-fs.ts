@@ -82,8 +82,9 @@ async function openCore(
   onDoubt: DoubtHandler | undefined,
 ): Promise<Opened> {
   const isSalvage = options.salvage ?? false;
-  const isOldCopy = found.isBackup && found.sb.hasCompat(COMPAT_HAS_JOURNAL);
-  const firstSb = isOldCopy ? withRecoveryDue(found.sb) : found.sb;
+  const mayBeDirty = found.isBackup && found.sb.hasCompat(COMPAT_HAS_JOURNAL);
+  const isAsked = mayBeDirty && options.noload !== true;
+  const firstSb = isAsked ? withRecoveryDue(found.sb) : found.sb;
   const first = new ExtCore(firstSb, found.blocknr, bdev, cache, warn, isSalvage);
   try {
     const { device, fastCommits, journal } = await replayIntoMemory(first, bdev, options);

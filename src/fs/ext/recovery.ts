@@ -134,7 +134,7 @@ function infoOf(
     place: found.place,
     blockCount: sb.blockCount,
     features: journalFeatureNames(sb.features),
-    isDirty: contents !== undefined,
+    isDirty: contents !== undefined && sb.start !== 0,
     transactionCount: contents?.transactionCount ?? 0,
     replayedBlockCount: contents?.copies.size ?? 0,
     revokedBlockCount: contents?.revokedCount ?? 0,
