@@ -184,8 +184,8 @@ function logDump(image: string): string {
 }
 
 /**
- * A dirty image of one row. The kernel may write home what lies before the wrap of a log between the
- * end of the work and the copy: then it is made again.
+ * A dirty image of one row. The kernel may write home what lies before the wrap of a log between
+ * the end of the work and the copy: then it is made again.
  */
 function makeAsNamed(name: string, args: string, mountOptions: string, work: string): string {
   for (let attempt = 1; ; attempt++) {

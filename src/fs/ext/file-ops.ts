@@ -133,8 +133,8 @@ export class FileMappings {
 
 /**
  * Largest order of the folios of a block-mapped file. Its pointer arrays end 12 blocks after each
- * multiple of a block of pointers, and behind each lies the next indirect block: a folio across such
- * an end would have to be read block by block.
+ * multiple of a block of pointers, and behind each lies the next indirect block: a folio across
+ * such an end would have to be read block by block.
  */
 function blockMapOrder(blockBytes: number, minOrder: number): number {
   return Math.max(Math.min(Math.log2(blockBytes / KIB), BLOCK_MAP_ORDER_MAX), minOrder);
