@@ -18,7 +18,7 @@ import { constants, readv, writev } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { isZero } from "../lib/bytes.ts";
 import { FsError, hasErrnoCode } from "../lib/errno.ts";
-import { GIB, MIB, SECTOR_BYTES } from "../lib/units.ts";
+import { GIB, KIB, MIB, PAGE_BYTES, roundDown, SECTOR_BYTES } from "../lib/units.ts";
 import { deviceSizeBytes } from "./device-size.ts";
 import { StoreGuard, type StoreOp } from "./guard.ts";
 import {
@@ -27,6 +27,9 @@ import {
   type StoreWriteOptions,
   transferBytes,
 } from "./store.ts";
+
+/** Reads from here on are split in two. */
+const PARALLEL_BYTES_MIN = 512 * KIB;
 
 export interface FileStoreOptions {
   /** Opens for writing too. False if left out. */
@@ -132,8 +135,31 @@ export class FileStore implements Store {
     into: Uint8Array | readonly Uint8Array[],
     signal?: AbortSignal,
   ): Promise<void> {
-    this.#guard.check("read", offsetBytes, transferBytes(into), signal);
-    return this.#guard.track(() => this.#transfer("read", offsetBytes, into, signal));
+    const lengthBytes = transferBytes(into);
+    this.#guard.check("read", offsetBytes, lengthBytes, signal);
+    return this.#guard.track(() => {
+      if (lengthBytes < PARALLEL_BYTES_MIN) {
+        return this.#transfer("read", offsetBytes, into, signal);
+      }
+      return this.#readInParallel(offsetBytes, lengthBytes, into, signal);
+    });
+  }
+
+  /** Two halves at once: most of a large read is copying, which two threads do in half the time. */
+  async #readInParallel(
+    offsetBytes: number,
+    lengthBytes: number,
+    into: Uint8Array | readonly Uint8Array[],
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const buffers = into instanceof Uint8Array ? [into] : into;
+    const half = roundDown(lengthBytes / 2, PAGE_BYTES);
+    const front = firstOf(buffers, { ...this.#io, transferBytesMax: half, vectorsMax: Infinity });
+    const halves = await Promise.allSettled([
+      this.#transfer("read", offsetBytes, front, signal),
+      this.#transfer("read", offsetBytes + half, withoutFirst(buffers, half), signal),
+    ]);
+    for (const result of halves) if (result.status === "rejected") throw result.reason;
   }
 
   async write(
