@@ -1,4 +1,5 @@
 /** `quire cat` and `stat`: the commands that show one file. */
+import { aclFromUser, aclToText } from "../../fs/ext/acl.ts";
 import type { VfsInode } from "../../fs/vfs.ts";
 import { MIB } from "../../lib/units.ts";
 import type { Volume } from "../volume.ts";
@@ -103,8 +104,16 @@ function statRows({ path, inode, target, xattrs }: StatFacts): string[][] {
     ["modify", timeText(attributes.mtime)],
     ["change", timeText(attributes.ctime)],
     ...(birthtime === undefined ? [] : [["birth", timeText(birthtime)]]),
-    ...[...xattrs].map(([name, value]) => ["xattr", `${printable(name)} = ${shownValue(value)}`]),
+    ...[...xattrs].map(([name, value]) => [
+      "xattr",
+      `${printable(name)} = ${shownXattr(name, value)}`,
+    ]),
   ];
+}
+
+/** Access control lists in words, as `getfacl` has them; else text, or bytes in hex. */
+function shownXattr(name: string, value: Uint8Array): string {
+  return name.startsWith("system.posix_acl_") ? aclToText(aclFromUser(value)) : shownValue(value);
 }
 
 function shownValue(value: Uint8Array): string {
