@@ -116,8 +116,9 @@ export class FileHandle {
   }
 
   /**
-   * Reads what is cached, now: bytes read, 0 at the end of the file, or `EAGAIN` (-11) when a page
-   * of the range would have to be fetched. Starts no request and makes no promise (`IOCB_NOIO`).
+   * Reads what is cached, now, up to the first page that is not: bytes read, 0 at the end of the
+   * file, or `EAGAIN` (-11) if not even the first page is cached. Starts no request and makes no
+   * promise (`IOCB_NOIO`).
    */
   readSync(
     buffer: ArrayBufferView,

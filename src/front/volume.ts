@@ -8,7 +8,6 @@
  * Nothing here imports `node:`: what a path or URL means is `open-image.ts`'s.
  */
 import { type BlockDevice, StoreBlockDevice } from "../block/block-device.ts";
-import { PartitionDevice } from "../block/partition-device.ts";
 import { type Partition, type PartitionTable, readPartitions } from "../block/partitions.ts";
 import type { PageCache } from "../cache/page-cache.ts";
 import { type ExtMountOptions, mountExt, probeExt } from "../fs/ext/ext-fs.ts";
@@ -16,6 +15,7 @@ import type { FileSystem, FileSystemUsage } from "../fs/vfs.ts";
 import { type Clock, realClock } from "../lib/clock.ts";
 import { FsError } from "../lib/errno.ts";
 import type { Store } from "../store/store.ts";
+import { extPartitionsOf, partitionDevice } from "./disk.ts";
 import { makeCache } from "./make-cache.ts";
 import { VolumeFs } from "./promises.ts";
 import { formatSize } from "./size-text.ts";
@@ -155,7 +155,7 @@ export async function openVolume(store: Store, options: VolumeOptions = {}): Pro
     devices.push(disk);
     const partitionTable = await readPartitions(disk);
     const partition = await choosePartition(store, disk, partitionTable, options.partition, clock);
-    const device = partition === undefined ? disk : deviceOf(disk, partition, clock);
+    const device = partition === undefined ? disk : partitionDevice(disk, partition, clock);
     const mount = mountOptions(options, clock, devices);
     const fileSystem = await mountExt(device, cache, mount);
     return new Volume({ store, stores, devices, cache, fileSystem, partitionTable, partition });
@@ -179,17 +179,6 @@ function mountOptions(
   return { ...mount, journalDevice };
 }
 
-/** The part of `disk` that a partition covers, cut where the disk ends. */
-function deviceOf(disk: BlockDevice, partition: Partition, clock: Clock): PartitionDevice {
-  const { number, offsetBytes } = partition;
-  const lengthBytes = Math.min(partition.lengthBytes, disk.sizeBytes - offsetBytes);
-  if (lengthBytes <= 0) {
-    const detail = `partition ${number} begins behind the end of ${disk.name}`;
-    throw new FsError("EINVAL", { syscall: "open", detail });
-  }
-  return new PartitionDevice(disk, { offsetBytes, lengthBytes }, { clock });
-}
-
 /** The partition to mount, or undefined for the whole disk. */
 async function choosePartition(
   store: Store,
@@ -206,14 +195,12 @@ async function choosePartition(
     throw new FsError("EINVAL", { syscall: "open", detail });
   }
   if (partitions.length === 0 || (await probeExt(disk))) return undefined;
-  const candidates: Partition[] = [];
-  for (const partition of partitions) {
-    if (partition.isContainer || partition.offsetBytes >= disk.sizeBytes) continue;
-    if (await probeExt(deviceOf(disk, partition, clock))) candidates.push(partition);
-  }
+  const candidates = await extPartitionsOf(disk, table, clock);
   if (candidates.length === 1) return candidates[0];
-  const which = candidates.length === 0 ? "none of them" : `${candidates.length} of them`;
-  const detail = `${which} holds ext2/3/4, so name a partition: ${listOf(partitions)}`;
+  const detail =
+    candidates.length === 0
+      ? `no partition holds ext2/3/4: ${listOf(partitions)}`
+      : `several partitions hold ext2/3/4, so name one: ${listOf(candidates)}`;
   throw new FsError("EINVAL", { syscall: "open", detail });
 }
 

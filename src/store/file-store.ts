@@ -18,7 +18,7 @@ import { constants, readv, writev } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { isZero } from "../lib/bytes.ts";
 import { FsError, hasErrnoCode } from "../lib/errno.ts";
-import { GIB, KIB, MIB, PAGE_BYTES, roundDown, SECTOR_BYTES } from "../lib/units.ts";
+import { GIB, MIB, PAGE_BYTES, roundDown, SECTOR_BYTES } from "../lib/units.ts";
 import { deviceSizeBytes } from "./device-size.ts";
 import { StoreGuard, type StoreOp } from "./guard.ts";
 import {
@@ -29,7 +29,7 @@ import {
 } from "./store.ts";
 
 /** Reads from here on are split in two. */
-const PARALLEL_BYTES_MIN = 512 * KIB;
+const PARALLEL_BYTES_MIN = MIB / 2;
 
 export interface FileStoreOptions {
   /** Opens for writing too. False if left out. */

@@ -10,8 +10,9 @@
  */
 import type { Command } from "commander";
 import { hasErrnoCode } from "../../lib/errno.ts";
+import { type DiskInfo, inspectDisk } from "../disk.ts";
 import { CACHE_BYTES_MIN } from "../make-cache.ts";
-import { openImage } from "../open-image.ts";
+import { openImage, storeOf } from "../open-image.ts";
 import { formatSize, parseSize } from "../size-text.ts";
 import type { Volume } from "../volume.ts";
 import { plainLine, printable, type Streams } from "./output.ts";
@@ -121,6 +122,31 @@ export async function withVolume<T>(
   }
 }
 
+/**
+ * As `withVolume`, for commands that describe: of a disk with several file systems, or none, and no
+ * choice among its partitions, `describe` gets what the disk is.
+ */
+export async function withVolumeOrDisk(
+  image: string,
+  options: CommonOptions,
+  context: CommandContext,
+  task: (volume: Volume) => Promise<void>,
+  describe: (disk: DiskInfo) => Promise<void>,
+): Promise<void> {
+  if (options.partition === undefined) {
+    const disk = await inspectDisk(await storeOf(image));
+    const isOpen = disk.isExt || disk.partitions.length === 0 || disk.extPartitions.length === 1;
+    if (!isOpen) {
+      for (const warning of disk.warnings) {
+        context.stderr.write(`quire: warning: ${plainLine(warning)}\n`);
+      }
+      await describe(disk);
+      return;
+    }
+  }
+  await withVolume(image, options, context, task);
+}
+
 /** The exit code for an error that ends a command. */
 export function exitCodeOf(error: unknown): number {
   if (error instanceof UsageError) return EXIT_USAGE;
@@ -152,5 +178,6 @@ function sentenceOf(error: unknown, signal: AbortSignal): string {
   if (signal.aborted) return "interrupted";
   if (!(error instanceof Error)) return String(error);
   const { cause } = error;
-  return cause instanceof Error ? `${error.message} (${cause.message})` : error.message;
+  const isNews = cause instanceof Error && !error.message.includes(cause.message);
+  return isNews ? `${error.message} (${cause.message})` : error.message;
 }

@@ -9,6 +9,8 @@ import {
   runTool,
   scratchDirectory,
 } from "../../../test/support/tools.ts";
+import type { VfsInode } from "../../fs/vfs.ts";
+import { makeSpecial } from "./get-metadata.ts";
 
 const hasMke2fs = requireTool("mke2fs");
 const hasXattrs = requireTool("setfattr") && requireTool("getfattr");
@@ -94,7 +96,8 @@ describe.skipIf(!hasMke2fs)("where the copy goes", () => {
 describe.skipIf(!hasMke2fs)("what is copied", () => {
   test("content, modes without privileges, times, hard links, links inside", async () => {
     const root = fresh();
-    const { exitCode, stderr } = await quire(["get", image, "/", root, "--no-owner"]);
+    const left = ["--no-owner", "--no-special"];
+    const { exitCode, stderr } = await quire(["get", image, "/", root, ...left]);
     expect(exitCode).toBe(1);
     const said = stderr
       .trimEnd()
@@ -139,6 +142,28 @@ describe.skipIf(!hasMke2fs)("what is copied", () => {
     expect(fs.readlinkSync(join(root, "absolute"))).toBe("/etc/passwd");
     expect(fs.readlinkSync(join(root, "outside"))).toBe("../../out");
   });
+
+  test("a link asked for by its name is made, wherever it leads; --json tells what was done", async () => {
+    const target = fresh();
+    const { exitCode, stdout } = await quire(["get", image, "/dir/absolute", target, "--json"]);
+    expect(exitCode).toBe(0);
+    expect(fs.readlinkSync(target)).toBe("/etc/passwd");
+    const told = JSON.parse(stdout.toString()) as object;
+    expect(told).toEqual({ source: "/dir/absolute", target, files: 1, bytes: 0, leftOut: 0 });
+  });
+
+  test.skipIf(!isRoot)(
+    "as root devices, FIFOs and sockets are made without being asked for",
+    async () => {
+      const root = fresh();
+      await quire(["get", image, "/dir", root]);
+      expect(fs.lstatSync(join(root, "null")).isCharacterDevice()).toBe(true);
+      expect(fs.lstatSync(join(root, "fifo")).isFIFO()).toBe(true);
+      const socket = { type: "socket", attributes: () => ({ rdevMajor: 0, rdevMinor: 0 }) };
+      makeSpecial(socket as unknown as VfsInode, Buffer.from(join(root, "socket")));
+      expect(fs.lstatSync(join(root, "socket")).isSocket()).toBe(true);
+    },
+  );
 
   test.skipIf(!isRoot)("devices, FIFOs and privileges are made when asked for", async () => {
     const root = fresh();

@@ -39,7 +39,7 @@ import { typeName } from "./format.ts";
 import { applyMetadata, type MadeFile, type MetadataChoice, makeSpecial } from "./get-metadata.ts";
 import { checkName, isInsideTarget } from "./get-names.ts";
 import { dataSegments } from "./manifest.ts";
-import { Progress, printable } from "./output.ts";
+import { Progress, printable, printJson } from "./output.ts";
 import { joinPath, type Visit, walkTree } from "./walk.ts";
 
 /** Options of `get`. */
@@ -75,6 +75,7 @@ class Extraction {
   readonly #links: Link[] = [];
   readonly #made: MadeFile[] = [];
   readonly #leftOut = new Set<string>();
+  #leftOutCount = 0;
   #bytesLeft: number;
   #filesLeft: number;
 
@@ -103,6 +104,7 @@ class Extraction {
         if (error instanceof BoundError) throw error;
         signal.throwIfAborted();
         report(error, this.#context);
+        this.#leftOutCount++;
         this.#leftOut.add(Buffer.from(visit.path).toString("latin1"));
       }
     }
@@ -114,6 +116,12 @@ class Extraction {
       keepsPrivileges: this.#options.preservePrivileges === true,
     };
     await applyMetadata(this.#volume.fileSystem, this.#made, choice, this.#context);
+  }
+
+  /** What was done, for `--json`. */
+  get summary(): object {
+    const { files, bytes } = this.#progress;
+    return { files, bytes, leftOut: this.#leftOutCount };
   }
 
   /** True below something that was left out: a directory that could not be made. */
@@ -190,7 +198,7 @@ class Extraction {
   /** False if it was left out. */
   #copySpecial(inode: VfsInode, path: Buffer): boolean {
     const name = printable(path);
-    if (this.#options.special !== true) {
+    if (!(this.#options.special ?? process.getuid?.() === 0)) {
       this.#say(`left out ${name}, a ${typeName(inode.type)}: --special makes such files`);
       return false;
     }
@@ -199,7 +207,8 @@ class Extraction {
   }
 
   #makeLink({ path, depth, target, inode }: Link): void {
-    const isAllowed = this.#options.allowExternalSymlinks === true;
+    // A link asked for by its own name is what the user wants, wherever it leads.
+    const isAllowed = this.#options.allowExternalSymlinks === true || depth === 0;
     if (!isAllowed && !isInsideTarget(target, depth)) {
       const text = `${printable(path)} -> ${printable(target)}`;
       this.#say(`left out ${text}, which may lead out: --allow-external-symlinks keeps such links`);
@@ -220,6 +229,7 @@ class Extraction {
   }
 
   #say(text: string): void {
+    this.#leftOutCount++;
     this.#context.stderr.write(`quire: ${text}\n`);
     this.#context.fail(1);
   }
@@ -274,7 +284,11 @@ export async function runGet(
   }
   const progress = new Progress("copied", context);
   try {
-    await new Extraction(volume, options, context, progress).run(start, target);
+    const extraction = new Extraction(volume, options, context, progress);
+    await extraction.run(start, target);
+    if (options.json === true) {
+      printJson(context.stdout, { source, target: target.toString(), ...extraction.summary });
+    }
   } finally {
     progress.done();
   }

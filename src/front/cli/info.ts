@@ -9,6 +9,8 @@
  *     Details
  *       uuid      ..
  */
+import type { Partition } from "../../block/partition.ts";
+import type { DiskInfo } from "../disk.ts";
 import { formatSize } from "../size-text.ts";
 import type { Volume } from "../volume.ts";
 import { printable, table } from "./output.ts";
@@ -26,10 +28,12 @@ export function infoText(volume: Volume): string {
   const { fileSystem } = info;
   const label = textIn(fileSystem, "label");
   const named = label === "" ? "" : ` "${label}"`;
+  const sizeBytes = volume.partition?.lengthBytes ?? info.sizeBytes;
+  const where = volume.partition === undefined ? "" : ` in partition ${volume.partition.number}`;
   const head = [
-    `${printable(info.name)}: ${volume.fileSystem.typeName}${named}`,
-    formatSize(info.sizeBytes),
-    textIn(fileSystem, "state"),
+    `${printable(info.name)}${where}: ${volume.fileSystem.typeName}${named}`,
+    formatSize(sizeBytes),
+    stateText(fileSystem),
   ];
   return (
     `${head.filter(Boolean).join(", ")}\n\n` +
@@ -38,7 +42,7 @@ export function infoText(volume: Volume): string {
     line("Usage", usageText(volume)) +
     line("Journal", journalText(fileSystem)) +
     line("Partitions", volume.partitionTable.scheme) +
-    partitionRows(volume) +
+    partitionRows(info.partitions, (number) => (number === info.partition ? "open" : "")) +
     `\nDetails\n${section(fileSystem, "  ", TOLD)}`
   );
 }
@@ -118,21 +122,43 @@ function journalText(fileSystem: Fields): string {
   const journal = fieldsIn(fileSystem, "journal");
   if (Object.keys(journal).length === 0) return "none";
   const blocks = numberIn(journal, "blockCount");
-  const replayed = numberIn(journal, "transactionCount") + numberIn(journal, "fastCommitCount");
+  const transactions = numberIn(journal, "transactionCount");
+  const fastCommits = numberIn(journal, "fastCommitCount");
+  const replayed = [
+    transactions === 0 ? "" : counted(transactions, "transaction"),
+    fastCommits === 0 ? "" : counted(fastCommits, "fast commit"),
+  ].filter(Boolean);
   return [
     textIn(journal, "kind"),
     blocks === 0 ? "" : counted(blocks, "block"),
-    replayed === 0 ? "nothing to replay" : `${counted(replayed, "commit")} replayed into memory`,
+    replayed.length === 0 ? "nothing to replay" : `${replayed.join(" and ")} replayed into memory`,
   ]
     .filter(Boolean)
     .join(", ");
 }
 
-function partitionRows(volume: Volume): string {
-  const { partitions } = volume.partitionTable;
+/** "clean" of a superblock means little while its journal has to be replayed. */
+function stateText(fileSystem: Fields): string {
+  const isDirty = fieldsIn(fileSystem, "journal")["isDirty"] === true;
+  return isDirty ? "not cleanly unmounted" : textIn(fileSystem, "state");
+}
+
+/** The text for a disk of which no file system is open. */
+export function diskText(disk: DiskInfo): string {
+  const note = (number: number): string => (disk.extPartitions.includes(number) ? "ext" : "");
+  const head = `${printable(disk.name)}: ${formatSize(disk.sizeBytes)}\n\n`;
+  const hint =
+    disk.extPartitions.length === 0
+      ? "No partition holds ext2/3/4."
+      : `Several partitions hold ext2/3/4: name one with --partition ${disk.extPartitions[0]}.`;
+  const rows = partitionRows(disk.partitions, note);
+  return `${head}${line("Partitions", disk.partitionScheme)}${rows}\n${hint}\n`;
+}
+
+function partitionRows(partitions: readonly Partition[], note: (number: number) => string): string {
   if (partitions.length === 0) return "";
   const rows = partitions.map((partition) => [
-    partition.number === volume.partition?.number ? "open" : "",
+    note(partition.number),
     String(partition.number),
     formatSize(partition.offsetBytes),
     formatSize(partition.lengthBytes),

@@ -126,6 +126,14 @@ export class Progress {
     }
   }
 
+  get files(): number {
+    return this.#files;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
   /** One more file, or `bytes` more of one. */
   add(files: number, bytes: number): void {
     this.#files += files;

@@ -17,7 +17,7 @@ describe("info", () => {
     const { exitCode, text, stderr } = await quire(["info", image]);
     expect([exitCode, stderr]).toEqual([0, ""]);
     const [title, blank, ...rest] = text.split("\n");
-    expect(title).toBe(`${image}: ext4 "demo", 8.0 MiB, clean`);
+    expect(title).toBe(`${image} in partition 1: ext4 "demo", 7.0 MiB, clean`);
     expect(blank).toBe("");
     const labels = rest.map((line) => line.slice(0, 12).trim()).filter(Boolean);
     const order = ["Layout", "Features", "Usage", "Journal", "Partitions", "Details"];

@@ -6,6 +6,7 @@
  * process.
  */
 import { Command, CommanderError } from "commander";
+import type { DiskInfo } from "../disk.ts";
 import {
   type CommandContext,
   type CommonOptions,
@@ -16,9 +17,10 @@ import {
   wholeNumber,
   withCommonOptions,
   withVolume,
+  withVolumeOrDisk,
 } from "./command.ts";
 import { runGet } from "./get.ts";
-import { infoText } from "./info.ts";
+import { diskText, infoText } from "./info.ts";
 import { runDu, runFind, runLs } from "./list.ts";
 import { type ContentMemo, manifestOf } from "./manifest.ts";
 import { extentJson, mapText } from "./map.ts";
@@ -54,10 +56,16 @@ function addInfo(program: Command, context: CommandContext): void {
     "what the image is: partitions, layout, features, usage",
     "  quire info disk.img\n  quire info disk.img --partition 2 --json\n",
   ).action((image: string, options: CommonOptions) =>
-    withVolume(image, options, context, async (volume) => {
-      if (options.json === true) printJson(context.stdout, volume.info());
-      else await writeAll(context, infoText(volume));
-    }),
+    withVolumeOrDisk(
+      image,
+      options,
+      context,
+      async (volume) => {
+        if (options.json === true) printJson(context.stdout, volume.info());
+        else await writeAll(context, infoText(volume));
+      },
+      (disk) => showDisk(disk, options, context),
+    ),
   );
 }
 
@@ -96,7 +104,7 @@ function addShow(program: Command, context: CommandContext): void {
     "the content of files, byte for byte",
     "  quire cat disk.img /etc/os-release\n",
   ).action((image: string, paths: string[], options: CommonOptions) =>
-    withVolume(image, options, context, (volume) => runCat(volume, paths, context)),
+    withVolume(image, options, context, (volume) => runCat(volume, paths, options, context)),
   );
   verb(
     program,
@@ -213,7 +221,8 @@ function addGet(program: Command, context: CommandContext): void {
     .option("--no-owner", "leave owners alone")
     .option("--xattrs", "set extended attributes (default as root)")
     .option("--no-xattrs", "leave extended attributes out")
-    .option("--special", "make device nodes (needs root), FIFOs and sockets")
+    .option("--special", "make device nodes, FIFOs and sockets (default as root)")
+    .option("--no-special", "leave device nodes, FIFOs and sockets out")
     .option("--preserve-privileges", "keep setuid, setgid, capabilities and trusted xattrs")
     .option("--allow-external-symlinks", "keep symlinks that lead out of the destination")
     .action((image: string, source: string, destination: string, options: CommonOptions) =>
@@ -230,18 +239,34 @@ function addOverview(program: Command, context: CommandContext): void {
     "info, tree and what the page cache and the store did for them",
     "  quire overview disk.img\n",
   ).action((image: string, options: CommonOptions) =>
-    withVolume(image, options, context, async (volume) => {
-      const start = await volume.fs.inode("/");
-      const bounds = { ...TREE_BOUNDS, ...reporting(context) };
-      const tree = await treeOf(volume.fileSystem, start, "/", bounds);
-      if (options.json === true) {
-        printJson(context.stdout, { info: volume.info(), tree, stats: volume.stats() });
-        return;
-      }
-      await writeAll(context, `${infoText(volume)}\nTree\n${treeText(tree)}\n`);
-      await writeAll(context, `What this took\n${statsText(volume.stats())}`);
-    }),
+    withVolumeOrDisk(
+      image,
+      options,
+      context,
+      async (volume) => {
+        const start = await volume.fs.inode("/");
+        const bounds = { ...TREE_BOUNDS, ...reporting(context) };
+        const tree = await treeOf(volume.fileSystem, start, "/", bounds);
+        if (options.json === true) {
+          printJson(context.stdout, { info: volume.info(), tree, stats: volume.stats() });
+          return;
+        }
+        await writeAll(context, `${infoText(volume)}\nTree\n${treeText(tree)}\n`);
+        await writeAll(context, `What this took\n${statsText(volume.stats())}`);
+      },
+      (disk) => showDisk(disk, options, context),
+    ),
   );
+}
+
+/** What a disk is from which no file system could be chosen. */
+async function showDisk(
+  disk: DiskInfo,
+  options: CommonOptions,
+  context: CommandContext,
+): Promise<void> {
+  if (options.json === true) printJson(context.stdout, disk);
+  else await writeAll(context, diskText(disk));
 }
 
 /** The program, ready to parse. */

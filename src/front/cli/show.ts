@@ -5,7 +5,7 @@ import { MIB } from "../../lib/units.ts";
 import type { Volume } from "../volume.ts";
 import { attempt, type CommandContext, type CommonOptions } from "./command.ts";
 import { attributesJson, modeText, octalMode, timeText, typeName } from "./format.ts";
-import { isPlainText, printable, printJson, table, textOf, writeAll } from "./output.ts";
+import { isPlainText, jsonLine, printable, printJson, table, textOf, writeAll } from "./output.ts";
 
 /** Options of `stat`. */
 export interface StatCommandOptions extends CommonOptions {
@@ -14,13 +14,23 @@ export interface StatCommandOptions extends CommonOptions {
 
 const CHUNK_BYTES = MIB;
 
-/** Writes the content of files to stdout, byte for byte. */
+/** Writes the content of files to stdout, byte for byte; as JSON a line for each file. */
 export async function runCat(
   volume: Volume,
   paths: readonly string[],
+  options: CommonOptions,
   context: CommandContext,
 ): Promise<void> {
-  for (const path of paths) await attempt(context, () => catOne(volume, path, context));
+  const show = options.json === true ? catJson : catOne;
+  for (const path of paths) await attempt(context, () => show(volume, path, context));
+}
+
+/** Text as it is, other content in base64. */
+async function catJson(volume: Volume, path: string, context: CommandContext): Promise<void> {
+  const bytes = await volume.fs.readFile(path, { signal: context.signal });
+  const { text, isExact } = textOf(bytes);
+  const content = isExact ? { text } : { base64: Buffer.from(bytes).toString("base64") };
+  await writeAll(context, jsonLine({ path, size: bytes.length, ...content }));
 }
 
 async function catOne(volume: Volume, path: string, context: CommandContext): Promise<void> {

@@ -25,7 +25,7 @@ export class ExtCore implements ExtContext {
   readonly bdev: BlockDevice;
   readonly metadata: Metadata;
   readonly groups: GroupTable;
-  readonly inodes: InodeCache = new InodeCache();
+  readonly inodes: InodeCache;
   readonly seed: number;
   readonly hasMetadataCsum: boolean;
   /** What fast commits of the journal changed, which no block of `bdev` shows. */
@@ -46,6 +46,7 @@ export class ExtCore implements ExtContext {
     this.bdev = bdev;
     this.metadata = new Metadata(new BufferCache(cache, bdev, sb.blockBytes), sb.blockCount);
     this.groups = new GroupTable(sb, this.metadata, superblockBlock, isSalvage);
+    this.inodes = new InodeCache(cache.arena.frameCount);
     this.seed = sb.seed;
     this.hasMetadataCsum = sb.hasMetadataCsum;
     this.fastCommits = fastCommits;

@@ -9,16 +9,23 @@
  */
 import type { ExtInode } from "./inode.ts";
 
-/** Inodes kept although nobody uses them: about 1 KiB each. */
+/** Inodes kept although nobody uses them: a few KiB each with the mapping of a file. */
 const INODES_MAX = 8192;
+const INODES_MIN = 256;
 
 /** See the head of the file. */
 export class InodeCache {
+  readonly #limit: number;
   readonly #recent = new Map<number, ExtInode>();
   readonly #dropped = new Map<number, WeakRef<ExtInode>>();
   readonly #collected = new FinalizationRegistry<number>((ino) => {
     if (this.#dropped.get(ino)?.deref() === undefined) this.#dropped.delete(ino);
   });
+
+  /** Keeps as many inodes as the page cache has frames, within reason. */
+  constructor(frameCount: number = INODES_MAX) {
+    this.#limit = Math.min(Math.max(frameCount, INODES_MIN), INODES_MAX);
+  }
 
   get(ino: number): ExtInode | undefined {
     const recent = this.#recent.get(ino);
@@ -33,7 +40,7 @@ export class InodeCache {
    */
   add(inode: ExtInode): void {
     this.#recent.set(inode.ino, inode);
-    if (this.#recent.size <= INODES_MAX) return;
+    if (this.#recent.size <= this.#limit) return;
     const oldest = this.#recent.values().next();
     if (!oldest.done) this.#drop(oldest.value);
   }
