@@ -1,5 +1,5 @@
 /** `quire ls`, `find` and `du`: the commands that list names. */
-import type { FileSystem, VfsInode } from "../../fs/vfs.ts";
+import type { DirectoryEntry, FileSystem, VfsInode } from "../../fs/vfs.ts";
 import { byteOfSector } from "../../lib/units.ts";
 import { formatSize } from "../size-text.ts";
 import type { Volume } from "../volume.ts";
@@ -31,7 +31,7 @@ interface Listed {
   readonly inode: VfsInode;
 }
 
-/** Lists directories and names files, as `ls` does. */
+/** Lists directories and names files, as `ls` does. Inodes are looked at one by one, and let go. */
 export async function runLs(
   volume: Volume,
   paths: readonly string[],
@@ -39,40 +39,55 @@ export async function runLs(
   context: CommandContext,
 ): Promise<void> {
   const json: object[] = [];
+  const fs = volume.fileSystem;
   for (const path of paths) {
     await attempt(context, async () => {
       const follow = { followLinks: options.long !== true, signal: context.signal };
       const inode = await volume.fs.inode(path, follow);
       const isDirectory = inode.type === "directory";
-      const listed = isDirectory
-        ? await childrenOf(volume.fileSystem, inode, options, context)
-        : [{ name: new TextEncoder().encode(path), inode }];
+      const self: Listed[] = [{ name: new TextEncoder().encode(path), inode }];
       if (options.json === true) {
-        for (const item of listed) json.push(await itemJson(volume.fileSystem, item));
+        const listed = isDirectory ? childrenOf(fs, inode, options, context) : self;
+        for await (const item of listed) json.push(await itemJson(fs, item));
         return;
       }
       if (paths.length > 1 && isDirectory) context.stdout.write(`${printable(path)}:\n`);
-      await writeAll(context, await lsText(volume.fileSystem, listed, options));
+      if (options.long === true) {
+        const listed = isDirectory ? childrenOf(fs, inode, options, context) : self;
+        await writeAll(context, await longText(fs, listed));
+      } else if (isDirectory) {
+        const entries = await shownEntries(fs, inode, options, context);
+        await writeAll(context, entries.map(({ name }) => `${printable(name)}\n`).join(""));
+      } else await writeAll(context, `${printable(path)}\n`);
     });
   }
   if (options.json === true) printJson(context.stdout, json);
 }
 
-/** The entries to list; one whose inode cannot be read is reported and left out. */
-async function childrenOf(
+async function shownEntries(
   fs: FileSystem,
   directory: VfsInode,
   options: LsOptions,
   context: CommandContext,
-): Promise<Listed[]> {
-  const listed: Listed[] = [];
-  for (const { name, ino } of await sortedEntries(fs, directory, context.signal)) {
-    if (options.all !== true && name[0] === 0x2e) continue;
+): Promise<readonly DirectoryEntry[]> {
+  const entries = await sortedEntries(fs, directory, context.signal);
+  return options.all === true ? entries : entries.filter(({ name }) => name[0] !== 0x2e);
+}
+
+/** The entries to list; one whose inode cannot be read is reported and left out. */
+async function* childrenOf(
+  fs: FileSystem,
+  directory: VfsInode,
+  options: LsOptions,
+  context: CommandContext,
+): AsyncGenerator<Listed, void, undefined> {
+  for (const { name, ino } of await shownEntries(fs, directory, options, context)) {
+    let inode: VfsInode | undefined;
     await attempt(context, async () => {
-      listed.push({ name, inode: await fs.inode(ino, context.signal) });
+      inode = await fs.inode(ino, context.signal);
     });
+    if (inode !== undefined) yield { name, inode };
   }
-  return listed;
 }
 
 async function itemJson(fs: FileSystem, { name, inode }: Listed): Promise<object> {
@@ -85,14 +100,12 @@ async function itemJson(fs: FileSystem, { name, inode }: Listed): Promise<object
   };
 }
 
-async function lsText(
+async function longText(
   fs: FileSystem,
-  listed: readonly Listed[],
-  options: LsOptions,
+  listed: Iterable<Listed> | AsyncIterable<Listed>,
 ): Promise<string> {
-  if (options.long !== true) return listed.map(({ name }) => `${printable(name)}\n`).join("");
   const rows: string[][] = [];
-  for (const { name, inode } of listed) {
+  for await (const { name, inode } of listed) {
     const attributes = inode.attributes();
     const isDevice = inode.type === "character" || inode.type === "block";
     const size = isDevice
