@@ -10,6 +10,7 @@
 import type { CacheFile } from "../cache/cache-file.ts";
 import type { Inode } from "../cache/inode.ts";
 import type { MaybeAsync } from "../lib/maybe.ts";
+import type { FileSystemWriter } from "./vfs-write.ts";
 
 /** Type of a file as a directory entry or inode tells it. */
 export type FileType =
@@ -108,6 +109,8 @@ export interface FileSystem {
    * What the user must know about the image: a journal replayed into memory, a damaged superblock.
    */
   readonly warnings: readonly string[];
+  /** What changes the file system; undefined where it is mounted read-only. */
+  readonly writer: FileSystemWriter | undefined;
 
   /**
    * The inode `ino` (`iget`). Throws `ESTALE` for a free one, `EUCLEAN` for a number outside the

@@ -20,6 +20,7 @@ import { iomapFiemap } from "../../mapping/iomap/fiemap.ts";
 import { IOMAP_HOLE, type IomapOps } from "../../mapping/iomap/iomap.ts";
 import { iomapSeekData, iomapSeekHole } from "../../mapping/iomap/seek.ts";
 import type { DirectoryBatch, FileExtent, FileSystem, FileSystemUsage, VfsInode } from "../vfs.ts";
+import type { FileSystemWriter } from "../vfs-write.ts";
 import type { ExtCore } from "./core.ts";
 import { describeImage, type ImageFindings, typeNameOf } from "./describe.ts";
 import { dirLookup, dirRead } from "./dir.ts";
@@ -71,6 +72,7 @@ export class ExtFileSystem implements FileSystem {
   readonly typeName: string;
   readonly rootIno: number = EXT_ROOT_INO;
   readonly core: ExtCore;
+  readonly writer: FileSystemWriter | undefined = undefined;
   readonly #findings: MountFindings;
   readonly #files: FileMappings;
 
