@@ -285,9 +285,9 @@ describe("StoreBlockDevice: failures (JS-8)", () => {
   test("a failed request fails all its bios, with the store's errno and cause", async () => {
     const rig = rigOf();
     const bios = [
-      rig.submit("a", REQ_OP_WRITE, 0, 512),
-      rig.submit("b", REQ_OP_WRITE, 512, 512),
-      rig.submit("c", REQ_OP_WRITE, 4096, 512),
+      rig.submit("a", REQ_OP_DISCARD, 0, 512),
+      rig.submit("b", REQ_OP_DISCARD, 512, 512),
+      rig.submit("c", REQ_OP_DISCARD, 4096, 512),
     ];
     await turn();
     const cause = new FsError("ENOSPC");
@@ -295,8 +295,32 @@ describe("StoreBlockDevice: failures (JS-8)", () => {
     await releaseAll(rig);
     expect(rig.ends).toEqual([`a:${-ENOSPC}`, `b:${-ENOSPC}`, "c"]);
     expect(bios.map((bio) => bio.cause)).toEqual([cause, cause, undefined]);
-    expect(rig.device.stats.write.errors).toBe(1);
+    expect(rig.device.stats.discard.errors).toBe(1);
     expect(rig.store.log.length).toBe(2);
+  });
+
+  test("a failed write of several bios is tried once more for each of them alone", async () => {
+    const rig = rigOf();
+    const bios = [
+      rig.submit("a", REQ_OP_WRITE, 0, 512, { fill: 1 }),
+      rig.submit("b", REQ_OP_WRITE, 512, 512, { fill: 2 }),
+      rig.submit("c", REQ_OP_WRITE, 1024, 512, { fill: 3 }),
+    ];
+    await turn();
+    expect(rig.store.log).toEqual(["W 0+1536"]);
+    rig.store.fail(0, new FsError("EIO"));
+    await turn();
+    rig.store.release();
+    await turn();
+    const full = new FsError("ENOSPC");
+    rig.store.fail(0, full);
+    await releaseAll(rig);
+    expect(rig.store.log).toEqual(["W 0+1536", "W 0+512", "W 512+512", "W 1024+512"]);
+    expect(rig.ends).toEqual(["a", `b:${-ENOSPC}`, "c"]);
+    expect(bios.map((bio) => bio.cause)).toEqual([undefined, full, undefined]);
+    expect([rig.store.bytes[0], rig.store.bytes[512], rig.store.bytes[1024]]).toEqual([1, 0, 3]);
+    expect([rig.device.stats.write.requests, rig.device.stats.write.errors]).toEqual([4, 2]);
+    await rig.device.close();
   });
 
   test("a failed read of several bios is tried once more for each of them alone", async () => {

@@ -16,7 +16,7 @@
  *  3. A FLUSH or PREFLUSH covers the writes that had ended when it was submitted; a bio with FUA
  *     has ended only when it is durable. Stores without a volatile cache need neither.
  *  4. A bad block fails those who wait for it, not those who were merged with them: a failed read
- *     of several bios is tried once more for each that is no readahead.
+ *     or write of several bios is tried once more for each, save for readahead.
  *
  * After `block/blk-core.c`, `block/blk-mq.c` and
  * `Documentation/block/writeback_cache_control.rst` of Linux. Left out: several hardware queues,
@@ -265,7 +265,7 @@ export class StoreBlockDevice implements BlockDevice, PlugTarget {
       endBio(bio, failed === null ? 0 : errnoOf(failed.thrown), failed?.thrown, this.#clock);
     const failed = await this.#attempt(request);
     for (const bio of bios) {
-      const isRetried = failed !== null && bios.length > 1 && isWaitedRead(bio);
+      const isRetried = failed !== null && bios.length > 1 && isOwnError(bio);
       end(bio, isRetried ? await this.#attempt(new BlockRequest(bio)) : failed);
     }
     this.#inFlight--;
@@ -339,9 +339,12 @@ interface Failure {
   readonly thrown: unknown;
 }
 
-/** True for a read that somebody waits for. What readahead fails to bring is read when wanted. */
-function isWaitedRead(bio: Bio): boolean {
-  return bio.op === REQ_OP_READ && (bio.flags & REQ_RAHEAD) === 0;
+/**
+ * True if an error must be the bio's own: a read that somebody waits for, or a write, whose owner
+ * gives data up. What readahead fails to bring is read when wanted.
+ */
+function isOwnError(bio: Bio): boolean {
+  return bio.op === REQ_OP_WRITE || (bio.op === REQ_OP_READ && (bio.flags & REQ_RAHEAD) === 0);
 }
 
 /**
