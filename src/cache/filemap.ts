@@ -34,6 +34,12 @@ export { filemapGetFolio, filemapGrabFolio, readMappingFolio } from "./mapping-f
 export const IOCB_NOWAIT = 1;
 /** Start no I/O at all: `-EAGAIN` for what is not cached (`IOCB_NOIO`). */
 export const IOCB_NOIO = 2;
+/** Write at the end of the file, wherever it is when the write begins (`IOCB_APPEND`). */
+export const IOCB_APPEND = 4;
+/** The write ends when its data can be read after a crash (`IOCB_DSYNC`). */
+export const IOCB_DSYNC = 8;
+/** As `IOCB_DSYNC`, with all that `fsync` makes durable (`IOCB_SYNC`). */
+export const IOCB_SYNC = 16;
 
 /** One read request (`struct kiocb`). May be used again for the next one. */
 export interface Kiocb {
