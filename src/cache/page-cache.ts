@@ -110,6 +110,12 @@ export class PageCache implements FolioOwner {
   shadowCount = 0;
   /** Locked folios, and reads that fill folios without their lock. */
   lockedCount = 0;
+  /** Pages of dirty folios (`NR_FILE_DIRTY`) and of folios being written (`NR_WRITEBACK`). */
+  nrDirty = 0;
+  nrWriteback = 0;
+  /** Pages dirtied and pages written so far (`NR_DIRTIED`, `NR_WRITTEN`). */
+  nrDirtied = 0;
+  nrWritten = 0;
   /** The address spaces that hold pages. Those without are kept by their openers alone. */
   readonly #populated = new Set<AddressSpace>();
   /** Those of which only shadows are left; in front the one that lost its pages first. */
@@ -223,6 +229,36 @@ export class PageCache implements FolioOwner {
   folioRemoved(mapping: AddressSpace, folio: Folio): void {
     this.lru.remove(folio);
     if (this.trace.isOn) this.traceFolio("mm_filemap_delete_from_page_cache", mapping, folio);
+  }
+
+  /** Called when a folio became dirty (`folio_account_dirtied`). */
+  folioDirtied(folio: Folio): void {
+    this.nrDirty += folio.pageCount;
+    this.nrDirtied += folio.pageCount;
+  }
+
+  /** Called when a folio is dirty no more: it is about to be written, or given up. */
+  folioCleaned(folio: Folio): void {
+    this.nrDirty -= folio.pageCount;
+    assert(this.nrDirty >= 0, "what is cleaned was dirty");
+  }
+
+  /** Called when a file system refused to write a folio: it was not dirtied again by anybody. */
+  folioRedirtied(folio: Folio): void {
+    this.nrDirtied -= folio.pageCount;
+  }
+
+  /** Called by `Folio.startWriteback`. */
+  writebackStarted(folio: Folio): void {
+    this.nrWriteback += folio.pageCount;
+  }
+
+  /** Called by `Folio.endWriteback` once all flags and marks are as they stay. */
+  writebackEnded(folio: Folio): void {
+    this.nrWriteback -= folio.pageCount;
+    this.nrWritten += folio.pageCount;
+    assert(this.nrWriteback >= 0, "what is written was begun");
+    if (this.#memoryWaiters.length > 0) this.memoryProgress();
   }
 
   /** Called by `AddressSpace` when its last page or, without pages, its last shadow has gone. */
