@@ -10,7 +10,7 @@ import { BufferCache } from "../../mapping/buffer-cache.ts";
 import type { ExtContext, MappedRun } from "./context.ts";
 import { mapExtents } from "./extents.ts";
 import type { FastCommitOverlay } from "./fast-commit.ts";
-import { GroupTable } from "./group.ts";
+import { type DescriptorSource, GroupTable } from "./group.ts";
 import { mapIndirect } from "./indirect.ts";
 import { type ExtInode, readInode } from "./inode.ts";
 import { InodeCache } from "./inode-cache.ts";
@@ -31,6 +31,7 @@ export class ExtCore implements ExtContext {
   /** What fast commits of the journal changed, which no block of `bdev` shows. */
   readonly fastCommits: FastCommitOverlay | undefined;
   readonly #warn: (text: string) => void;
+  #descriptors: DescriptorSource;
 
   /** `superblockBlock` is the block that `sb` was read from. */
   constructor(
@@ -46,6 +47,7 @@ export class ExtCore implements ExtContext {
     this.bdev = bdev;
     this.metadata = new Metadata(new BufferCache(cache, bdev, sb.blockBytes), sb.blockCount);
     this.groups = new GroupTable(sb, this.metadata, superblockBlock, isSalvage);
+    this.#descriptors = this.groups;
     this.inodes = new InodeCache(cache.arena.frameCount);
     this.seed = sb.seed;
     this.hasMetadataCsum = sb.hasMetadataCsum;
@@ -67,11 +69,16 @@ export class ExtCore implements ExtContext {
     const known = this.inodes.get(ino);
     if (known !== undefined) return known;
     checkInodeNumber(this.sb, ino);
-    const home = (): Uint8Array => inodeSlot(this.sb, this.metadata, this.groups, ino);
+    const home = (): Uint8Array => inodeSlot(this.sb, this.metadata, this.#descriptors, ino);
     const slot = this.fastCommits?.inodeSlot(ino, home) ?? home();
     const inode = readInode(ino, slot, this.sb);
     this.inodes.add(inode);
     return inode;
+  }
+
+  /** Finds inodes by the descriptors of `source` from now on: those of a writer are newer. */
+  useDescriptors(source: DescriptorSource): void {
+    this.#descriptors = source;
   }
 
   warn(text: string): void {

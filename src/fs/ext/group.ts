@@ -37,6 +37,12 @@ export interface GroupDescriptor {
   readonly itableUnused: number;
 }
 
+/** Where descriptors come from: the table on disk, or a writer's memory. */
+export interface DescriptorSource {
+  /** The descriptor of `group`, which exists. Restartable; throws as `GroupTable.descriptor`. */
+  descriptor(group: number): GroupDescriptor;
+}
+
 /** True if `base` to some power from 1 on is `value`. */
 function isPowerOf(value: number, base: number): boolean {
   let power = base;
@@ -61,7 +67,7 @@ export function primarySuperblockBlock(sb: Superblock): number {
 }
 
 /** Decodes descriptors on demand. See the head of the file. */
-export class GroupTable {
+export class GroupTable implements DescriptorSource {
   readonly #sb: Superblock;
   readonly #metadata: Metadata;
   readonly #superblockBlock: number;

@@ -45,6 +45,13 @@ export class InodeCache {
     if (!oldest.done) this.#drop(oldest.value);
   }
 
+  /** Forgets `inode`, whoever holds it: its number may belong to another one soon. */
+  delete(inode: ExtInode): void {
+    const { ino } = inode;
+    if (this.#recent.get(ino) === inode) this.#recent.delete(ino);
+    if (this.#dropped.get(ino)?.deref() === inode) this.#dropped.delete(ino);
+  }
+
   /** Every inode that is alive, in no order. */
   *inodes(): Generator<ExtInode> {
     yield* this.#recent.values();

@@ -11,7 +11,7 @@
  */
 import { FsError } from "../../lib/errno.ts";
 import { MIB } from "../../lib/units.ts";
-import type { GroupTable } from "./group.ts";
+import type { DescriptorSource } from "./group.ts";
 import { BG_INODE_UNINIT } from "./layout.ts";
 import type { Metadata } from "./metadata.ts";
 import type { Superblock } from "./superblock.ts";
@@ -34,7 +34,7 @@ export function checkInodeNumber(sb: Superblock, ino: number): void {
 export function inodeSlot(
   sb: Superblock,
   metadata: Metadata,
-  groups: GroupTable,
+  groups: DescriptorSource,
   ino: number,
 ): Uint8Array {
   checkInodeNumber(sb, ino);

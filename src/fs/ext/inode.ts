@@ -11,13 +11,16 @@
  *     `i_size_high` of what is no regular file with large_dir.
  *  3. `raw` is a copy: it stays when the buffer of the table block goes.
  *
- * After `fs/ext4/inode.c` (`__ext4_iget`). Left out: the parts of an inode that only a writer
- * needs.
+ *  4. Fields that change are members of the object; times, i_block, xattrs and the rest change in
+ *     `raw`. Whoever changes any of them has called `ExtWriter.editInode` before, in the same
+ *     operation, and the members are put into `raw` at its end (`inode-write.ts`).
+ *
+ * After `fs/ext4/inode.c` (`__ext4_iget`).
  */
 
 import type { AddressSpace } from "../../cache/address-space.ts";
 import { ByteSlab } from "../../lib/byte-slab.ts";
-import { isZero, joinHiLo, le16, le32 } from "../../lib/bytes.ts";
+import { isZero, joinHiLo, le16, le32, putLe32 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
 import { AsyncRwLock } from "../../lib/locks.ts";
 import { SECTOR_BYTES } from "../../lib/units.ts";
@@ -29,6 +32,7 @@ import {
   INCOMPAT_LARGE_DIR,
   RO_COMPAT_PROJECT,
 } from "./features.ts";
+import type { Handle } from "./handle.ts";
 import {
   CASEFOLD_FL,
   EA_INODE_FL,
@@ -54,8 +58,13 @@ import {
 } from "./layout.ts";
 import type { Superblock } from "./superblock.ts";
 
-const CREATOR_LINUX = 0;
+/** `s_creator_os` of a volume that Linux made. */
+export const CREATOR_LINUX = 0;
 const NSEC_MAX = 999_999_999;
+/** Seconds of the first and the last moment that an inode can hold, with an epoch and without. */
+const TIME_SEC_MIN = -0x8000_0000;
+const TIME_SEC_MAX = 0x3_7fff_ffff;
+const TIME_SEC_MAX_NARROW = 0x7fff_ffff;
 
 /** Bytes behind byte 128 that hold times where `i_extra_isize` is 0. */
 const UNTOLD_EXTRA_BYTES = 32;
@@ -75,6 +84,21 @@ export function fileTypeOfMode(mode: number): FileType {
   return TYPE_OF_MODE.get(mode & S_IFMT) ?? "unknown";
 }
 
+/** True if `i_size_high` belongs to the size of an inode of this type. */
+export function hasHighSize(type: FileType, sb: Superblock): boolean {
+  return type === "file" || sb.hasIncompat(INCOMPAT_LARGE_DIR);
+}
+
+/** Which of the four times of an inode. */
+export type TimeName = "atime" | "mtime" | "ctime" | "birthtime";
+
+const TIME_FIELDS: Readonly<Record<TimeName, readonly [low: number, extra: number]>> = {
+  atime: [INODE.i_atime, INODE.i_atime_extra],
+  mtime: [INODE.i_mtime, INODE.i_mtime_extra],
+  ctime: [INODE.i_ctime, INODE.i_ctime_extra],
+  birthtime: [INODE.i_crtime, INODE.i_crtime_extra],
+};
+
 /** See the head of the file. Made by `readInode`. */
 export class ExtInode implements VfsInode {
   readonly ino: number;
@@ -82,32 +106,46 @@ export class ExtInode implements VfsInode {
   readonly raw: Uint8Array;
   readonly blockBytes: number;
   readonly generation: number;
-  readonly mode: number;
+  /** The upper four bits, the type, stay as they are. */
+  mode: number;
   readonly type: FileType;
-  readonly uid: number;
-  readonly gid: number;
-  readonly linksCount: number;
+  uid: number;
+  gid: number;
+  linksCount: number;
+  /** Bytes, as everybody sees them. May be ahead of `diskSize` while data is on its way. */
   size: number;
+  /** Bytes that the inode on disk has (`i_disksize`). */
+  diskSize: number;
   /** Bytes of a symlink's target as users see it, where that is not `size`: encrypted targets. */
   targetBytes: number | undefined = undefined;
   /** In units of 512 bytes. */
-  readonly sectorCount: number;
+  sectorCount: number;
   /** As stored; `attributes().flags` are those that users see. */
-  readonly flags: number;
+  flags: number;
   /** Block of extended attributes, 0 for none. */
-  readonly fileAclBlock: number;
+  fileAclBlock: number;
   /** The 60 bytes of `i_block`, a view of `raw`. */
   readonly iBlock: Uint8Array;
   /** Start of the checksums of this inode's blocks. */
   readonly checksumSeed: number;
   /** Bytes of the extra fields, 0 in inodes of 128 bytes. */
   readonly extraIsize: number;
-  readonly projectId: number;
+  projectId: number;
   readonly rwsem: AsyncRwLock = new AsyncRwLock();
   /** Counts changes of the block map (`i_es_seq`): a mapping is fresh while it is the same. */
   mapSeq = 0;
   /** The file's cache, made when it is first opened. */
   mapping: AddressSpace | undefined = undefined;
+  /** Open files, which keep an inode without names (`i_count`, of those that matter). */
+  openCount = 0;
+  /** The last transaction that changed it (`i_sync_tid`), 0 for none of this mount. */
+  syncTid = 0;
+  /** The last one that changed what is needed to read its data (`i_datasync_tid`). */
+  datasyncTid = 0;
+  /** It was freed: the number may belong to another inode soon. */
+  isDeleted = false;
+  /** The operation that changes it now: `ExtWriter.editInode` has been called in it. */
+  editedBy: Handle | undefined = undefined;
 
   constructor(ino: number, raw: Uint8Array, sb: Superblock) {
     this.ino = ino;
@@ -120,9 +158,9 @@ export class ExtInode implements VfsInode {
     this.gid = this.#id(INODE.i_gid, INODE.i_gid_high);
     this.linksCount = le16(raw, INODE.i_links_count);
     this.flags = le32(raw, INODE.i_flags);
-    const hasHighSize = this.type === "file" || sb.hasIncompat(INCOMPAT_LARGE_DIR);
-    const sizeHigh = hasHighSize ? le32(raw, INODE.i_size_high) : 0;
+    const sizeHigh = hasHighSize(this.type, sb) ? le32(raw, INODE.i_size_high) : 0;
     this.size = joinHiLo(sizeHigh, le32(raw, INODE.i_size_lo), `inode ${ino}: i_size`);
+    this.diskSize = this.size;
     this.sectorCount = this.#sectors(sb);
     const aclHigh = sb.hasIncompat(INCOMPAT_64BIT) ? le16(raw, INODE.i_file_acl_high) : 0;
     this.fileAclBlock = joinHiLo(
@@ -200,6 +238,28 @@ export class ExtInode implements VfsInode {
     return decodeTime(le32(this.raw, at), extra);
   }
 
+  /**
+   * Sets a time, cut to what the inode can hold (`EXT4_INODE_SET_XTIME`). A time of birth that it
+   * has no room for is left out.
+   */
+  setTime(name: TimeName, time: Timespec): void {
+    const [at, extraAt] = TIME_FIELDS[name];
+    if (name === "birthtime" && !this.hasField(at)) return;
+    const hasExtra = this.hasField(extraAt);
+    const { low, extra } = encodeTime(time, hasExtra);
+    putLe32(this.raw, at, low);
+    if (hasExtra) putLe32(this.raw, extraAt, extra);
+  }
+
+  /** Time of deletion, or the next inode of the list of orphans (`i_dtime`, `NEXT_ORPHAN`). */
+  get dtime(): number {
+    return le32(this.raw, INODE.i_dtime);
+  }
+
+  set dtime(value: number) {
+    putLe32(this.raw, INODE.i_dtime, value);
+  }
+
   attributes(): InodeAttributes {
     const rdev =
       this.type === "character" || this.type === "block" ? decodeDevice(this.iBlock) : NO_DEVICE;
@@ -257,6 +317,19 @@ export function decodeDevice(iBlock: Uint8Array): DeviceNumber {
 export function decodeTime(low: number, extra: number): Timespec {
   const sec = (low | 0) + (extra & 3) * 0x1_0000_0000;
   return { sec, nsec: Math.min(extra >>> 2, NSEC_MAX) };
+}
+
+/**
+ * Low and extra word of a time; seconds outside of what they hold become the nearest that they do,
+ * without nanoseconds, as Linux does at both ends (`timestamp_truncate`).
+ */
+export function encodeTime(time: Timespec, hasExtra: boolean): { low: number; extra: number } {
+  const secMax = hasExtra ? TIME_SEC_MAX : TIME_SEC_MAX_NARROW;
+  const sec = Math.min(Math.max(time.sec, TIME_SEC_MIN), secMax);
+  const isEdge = sec === TIME_SEC_MIN || sec === secMax;
+  const low = sec | 0;
+  const epoch = Math.round((sec - low) / 0x1_0000_0000) & 3;
+  return { low: low >>> 0, extra: (((isEdge ? 0 : time.nsec) << 2) | epoch) >>> 0 };
 }
 
 function damaged(ino: number, what: string): FsError {

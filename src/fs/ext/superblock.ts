@@ -53,7 +53,8 @@ export class Superblock {
   /** The 1024 bytes as stored, a copy. */
   readonly raw: Uint8Array;
   readonly revision: number;
-  readonly features: Features;
+  /** A writer may set some (`superblock-write.ts`). */
+  features: Features;
   readonly inodeCount: number;
   readonly blockCount: number;
   readonly reservedBlockCount: number;
@@ -80,7 +81,8 @@ export class Superblock {
   readonly journalIno: number;
   readonly journalDevice: number;
   readonly journalUuid: Uint8Array;
-  readonly lastOrphan: number;
+  /** Head of the list of orphans, 0 for none. A writer sets it. */
+  lastOrphan: number;
   readonly orphanFileIno: number;
   readonly mmpBlock: number;
   /** Checksum of the volume that every other starts from (`s_csum_seed`). */

@@ -1,0 +1,135 @@
+/**
+ * What every function that changes an ext2/3/4 file system is given: the decoders' context, and
+ * beside it the transactions, the summaries of the groups, and those who hand out blocks and
+ * inodes.
+ *
+ *     transactions.run((handle) => {
+ *       writer.editInode(handle, inode);      // first: the inode is put back if this is undone
+ *       inode.mode = 0o100600;                // then: any field, or bytes of `inode.raw`
+ *       inode.setTime("ctime", writer.now());
+ *     });                                     // at the end the inode is in its table block
+ *
+ *  1. An inode is changed only after `editInode` in the same operation.
+ *  2. While there is a writer, descriptors are read from its `groups`; the table on disk is brought
+ *     up to date by each commit.
+ */
+import type { Clock } from "../../lib/clock.ts";
+import type { Random } from "../../lib/random.ts";
+import type { Timespec } from "../vfs.ts";
+import { BlockAllocator } from "./block-alloc.ts";
+import type { ExtContext, MappedRun } from "./context.ts";
+import type { ExtCore } from "./core.ts";
+import { GroupState } from "./group-state.ts";
+import type { Handle, Transactions } from "./handle.ts";
+import type { ExtInode } from "./inode.ts";
+import { beginEdit } from "./inode-write.ts";
+import type { Metadata } from "./metadata.ts";
+import type { Superblock } from "./superblock.ts";
+import { SuperblockWriter } from "./superblock-write.ts";
+
+const MSEC_PER_SEC = 1000;
+const NSEC_PER_MSEC = 1_000_000;
+
+/** What a writer needs beside a core and its transactions. */
+export interface ExtWriterOptions {
+  readonly clock: Clock;
+  /** For generations of inodes, and where directories of the root are put. */
+  readonly random: Random;
+}
+
+/** See the head of the file. */
+export class ExtWriter implements ExtContext {
+  readonly core: ExtCore;
+  readonly transactions: Transactions;
+  /** Free counts and bitmaps of the groups. */
+  readonly groups: GroupState;
+  /** Hands out blocks. */
+  readonly blocks: BlockAllocator;
+  readonly superblock: SuperblockWriter;
+  readonly clock: Clock;
+  readonly random: Random;
+  /**
+   * Whether the caller of the operation that runs may use the blocks kept for root: set by whoever
+   * runs an operation for a user, in the operation.
+   */
+  isPrivileged = true;
+
+  private constructor(
+    core: ExtCore,
+    transactions: Transactions,
+    groups: GroupState,
+    options: ExtWriterOptions,
+  ) {
+    this.core = core;
+    this.transactions = transactions;
+    this.groups = groups;
+    this.clock = options.clock;
+    this.random = options.random;
+    this.superblock = new SuperblockWriter(core.sb, core.metadata, groups, () => this.now());
+    this.blocks = new BlockAllocator(core.sb, groups, core.warn.bind(core));
+    core.useDescriptors(groups);
+    transactions.beforeCommit((handle) => {
+      groups.writeOut(handle);
+      this.superblock.writeOut(handle);
+    });
+  }
+
+  /**
+   * Reads the descriptors of all groups, and makes the writer of `core`. Nothing is written.
+   *
+   * @throws {FsError} `EUCLEAN`/`EBADMSG` for a damaged descriptor, `EIO`
+   */
+  static async open(
+    core: ExtCore,
+    transactions: Transactions,
+    options: ExtWriterOptions,
+    signal?: AbortSignal,
+  ): Promise<ExtWriter> {
+    const groups = await GroupState.load(core, signal);
+    return new ExtWriter(core, transactions, groups, options);
+  }
+
+  get sb(): Superblock {
+    return this.core.sb;
+  }
+
+  get metadata(): Metadata {
+    return this.core.metadata;
+  }
+
+  get seed(): number {
+    return this.core.seed;
+  }
+
+  get hasMetadataCsum(): boolean {
+    return this.core.hasMetadataCsum;
+  }
+
+  mapBlocks(inode: ExtInode, fileBlock: number, maxCount: number): MappedRun {
+    return this.core.mapBlocks(inode, fileBlock, maxCount);
+  }
+
+  inode(ino: number): ExtInode {
+    return this.core.inode(ino);
+  }
+
+  warn(text: string): void {
+    this.core.warn(text);
+  }
+
+  /** The time to stamp inodes with (`current_time`). */
+  now(): Timespec {
+    const wallMs = this.clock.wallMs();
+    const sec = Math.floor(wallMs / MSEC_PER_SEC);
+    return { sec, nsec: Math.floor((wallMs - sec * MSEC_PER_SEC) * NSEC_PER_MSEC) };
+  }
+
+  /**
+   * To be called before any change of `inode` in an operation; again, it does nothing. The inode is
+   * as before if the attempt is undone, else at its end it is encoded into its table block
+   * (`ext4_mark_inode_dirty`).
+   */
+  editInode(handle: Handle, inode: ExtInode): void {
+    beginEdit(this, handle, inode);
+  }
+}
