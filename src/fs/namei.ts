@@ -36,8 +36,17 @@ interface Dentry {
 /** Where a walk ended. */
 export interface WalkResult {
   readonly inode: VfsInode;
+  /** The directory that the last name stands in; the root itself for the root. */
+  readonly parentIno: number;
   /** Names from the root to the inode, links resolved: what `realpath` shows. */
   readonly names: readonly Uint8Array[];
+}
+
+/** A name that is not there, in a directory that is: where it could be made. */
+export interface NewPlace {
+  readonly inode: undefined;
+  readonly parentIno: number;
+  readonly name: Uint8Array;
 }
 
 interface Walk {
@@ -53,19 +62,28 @@ interface Walk {
 
 /** `ENOENT` of the last name of a path, in a directory that is there. */
 class NewName extends FsError {
-  constructor() {
+  readonly place: NewPlace;
+
+  constructor(parentIno: number, name: Uint8Array) {
     super("ENOENT");
+    this.place = { inode: undefined, parentIno, name };
   }
 }
 
+/** Says with `EACCES` whether names of this directory may be looked up (`MAY_EXEC`). */
+export type MayEnter = (directory: VfsInode) => MaybeAsync<void>;
+
 export class PathWalker {
   readonly #fs: FileSystem;
+  readonly #mayEnter: MayEnter | undefined;
   readonly #limit: number;
   #root: Dentry;
   #count = 0;
 
-  constructor(fs: FileSystem, limit = 100_000) {
+  /** `mayEnter` is asked of each directory on the way; without it all may be entered. */
+  constructor(fs: FileSystem, limit = 100_000, mayEnter?: MayEnter) {
     this.#fs = fs;
+    this.#mayEnter = mayEnter;
     this.#limit = limit;
     this.#root = { ino: fs.rootIno, parent: undefined, children: undefined };
   }
@@ -111,23 +129,23 @@ export class PathWalker {
   }
 
   /**
-   * As `walk`, but null if nothing is missing but the last name: a directory is there to make it in
-   * (`LOOKUP_CREATE`).
+   * As `walk`, but if nothing is missing but the last name, the place to make it in
+   * (`LOOKUP_CREATE`): behind the last symlink, if that was followed.
    */
   walkOrNew(
     path: Uint8Array,
     followLast: boolean,
     signal?: AbortSignal,
-  ): MaybeAsync<WalkResult | null> {
-    const nullIfNew = (thrown: unknown): null => {
-      if (thrown instanceof NewName) return null;
+  ): MaybeAsync<WalkResult | NewPlace> {
+    const placeIfNew = (thrown: unknown): NewPlace => {
+      if (thrown instanceof NewName) return thrown.place;
       throw thrown;
     };
     try {
       const found = this.walk(path, followLast, signal);
-      return isPromise(found) ? found.catch(nullIfNew) : found;
+      return isPromise(found) ? found.catch(placeIfNew) : found;
     } catch (thrown) {
-      return nullIfNew(thrown);
+      return placeIfNew(thrown);
     }
   }
 
@@ -157,9 +175,17 @@ export class PathWalker {
     const name = walk.todo.pop();
     if (name === undefined) {
       if (walk.mustBeDirectory && inode.type !== "directory") throw new FsError("ENOTDIR");
-      return { inode, names: walk.names };
+      const parentIno = (walk.dentry.parent ?? this.#root).ino;
+      return { inode, parentIno, names: walk.names };
     }
     if (inode.type !== "directory") throw new FsError("ENOTDIR");
+    const entered = this.#mayEnter?.(inode);
+    if (isPromise(entered)) return entered.then(() => this.#lookUp(walk, inode, name));
+    return this.#lookUp(walk, inode, name);
+  }
+
+  /** One component in a directory that may be entered. */
+  #lookUp(walk: Walk, inode: VfsInode, name: Uint8Array): MaybeAsync<undefined> {
     if (name.length === 1 && name[0] === 0x2e) return undefined;
     if (name.length === 2 && name[0] === 0x2e && name[1] === 0x2e) {
       walk.names.pop();
@@ -178,7 +204,10 @@ export class PathWalker {
   }
 
   #enter(walk: Walk, name: Uint8Array, dentry: Dentry): undefined {
-    if (dentry.ino === 0) throw walk.todo.length === 0 ? new NewName() : new FsError("ENOENT");
+    if (dentry.ino === 0) {
+      if (walk.todo.length > 0) throw new FsError("ENOENT");
+      throw new NewName(walk.dentry.ino, name);
+    }
     walk.names.push(name);
     walk.dentry = dentry;
     return undefined;
