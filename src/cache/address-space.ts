@@ -1,5 +1,5 @@
 /**
- * AddressSpace: the cached pages of one file or device, and the operations that fill them.
+ * AddressSpace: the cached pages of one file or device, and the operations that fill and write them.
  *
  *     pages    index -> folio    (one entry for all pages of a large folio)
  *              index -> shadow   (a small integer, where a folio was evicted)
@@ -8,21 +8,29 @@
  *     `mapping` is this one. It enters and leaves locked.
  *  2. `nrpages` is the number of pages of folios here; `shadowCount` the number of shadows.
  *  3. Folios have an order from `minOrder` to `maxOrder` and begin at a multiple of their size.
+ *  4. A dirty folio has the mark DIRTY. A folio with the mark is dirty, locked by whoever writes it,
+ *     or lies behind the end of the file, about to be removed.
+ *  5. A folio has the mark WRITEBACK while it is in flight. TOWRITE goes when its write begins or
+ *     it is removed, by nobody else: it belongs to the walk that has set it.
  *
- * After `struct address_space` and `__filemap_add_folio` in `mm/filemap.c` of Linux.
+ * After `struct address_space`, `__filemap_add_folio` and `mapping_set_error` in `mm/filemap.c` and
+ * `filemap_dirty_folio` in `mm/page-writeback.c` of Linux.
  */
 import { assert } from "../lib/assert.ts";
-import { EBADF, EEXIST, EFBIG, type Errno, type FsError } from "../lib/errno.ts";
+import { EBADF, EEXIST, EFBIG, ENOSPC, type Errno, type FsError } from "../lib/errno.ts";
 import { Errseq } from "../lib/errseq.ts";
 import { AsyncRwLock, WaitQueue } from "../lib/locks.ts";
 import type { MaybeAsync } from "../lib/maybe.ts";
 import { INDEX_MAX, MARK_DIRTY, MARK_TOWRITE, MARK_WRITEBACK, XArray } from "../lib/xarray.ts";
 import type { CacheFile } from "./cache-file.ts";
-import type { Folio } from "./folio.ts";
+import { type Folio, PG_DIRTY } from "./folio.ts";
 import type { Inode } from "./inode.ts";
+import type { Kiocb } from "./kiocb.ts";
 import type { PageCache } from "./page-cache.ts";
 import type { ReadaheadControl } from "./readahead.ts";
 import type { Shadow } from "./reclaim.ts";
+import { I_DIRTY_PAGES, markInodeDirty, type WbInode } from "./superblock.ts";
+import type { WritebackControl } from "./writeback-control.ts";
 
 /**
  * What a file system does for the cache (`struct address_space_operations`). Any of these may
@@ -50,6 +58,50 @@ export interface AddressSpaceOperations {
   releaseFolio?(folio: Folio): boolean;
   /** The bytes of a locked folio are being given up, whatever their state (`invalidate_folio`). */
   invalidateFolio?(folio: Folio, offsetBytes: number, lengthBytes: number): void;
+  /**
+   * All bytes of the folio may differ from the store (`dirty_folio`): notes so in its parts, and
+   * calls `filemapDirtyFolio`, whose result it returns. Must not wait or throw. By default the
+   * valid units of its block state become dirty.
+   */
+  dirtyFolio?(mapping: AddressSpace, folio: Folio): boolean;
+  /**
+   * Writes the dirty folios that `wbc` asks for (`writepages`): takes them from a `WritebackIter`,
+   * has submitted everything when it returns, and returns the iterator's error.
+   */
+  writepages?(mapping: AddressSpace, wbc: WritebackControl): MaybeAsync<Errno>;
+  /**
+   * Writes one locked folio that was cleaned for that (`writepage`): starts writeback, unlocks it
+   * and submits. Returns 0, an errno, or `AOP_WRITEPAGE_ACTIVATE` after it has redirtied the folio
+   * and left it locked.
+   */
+  writepage?(folio: Folio, wbc: WritebackControl): MaybeAsync<Errno>;
+  /** Writes a dirty locked folio that has to leave the cache, and waits (`launder_folio`). */
+  launderFolio?(folio: Folio): MaybeAsync<Errno>;
+  /**
+   * Prepares a write of the bytes (`write_begin`): returns the folio of the first one, locked and
+   * with a reference, as `filemapWriteFolio` gets it. Room is reserved, and what will not be
+   * overwritten of the blocks touched is valid. The folio may end before the bytes do. Or returns
+   * an errno, `-EAGAIN` where `iocb` forbids to wait, and nothing is held.
+   */
+  writeBegin?(
+    iocb: Kiocb,
+    mapping: AddressSpace,
+    posBytes: number,
+    lengthBytes: number,
+  ): MaybeAsync<Folio | Errno>;
+  /**
+   * Ends it, `copiedBytes` of `lengthBytes` having been written to the folio (`write_end`): dirties
+   * these, raises `host.size` while the folio is locked, unlocks it and puts it. Returns the number
+   * of bytes accepted, or an errno.
+   */
+  writeEnd?(
+    iocb: Kiocb,
+    mapping: AddressSpace,
+    posBytes: number,
+    lengthBytes: number,
+    copiedBytes: number,
+    folio: Folio,
+  ): MaybeAsync<number>;
 }
 
 export interface MappingOptions {
@@ -63,6 +115,8 @@ export interface MappingOptions {
   readonly stableWrites?: boolean;
   /** Largest readahead window in pages; by default the cache's. */
   readonly raPages?: number;
+  /** What becomes of what could not be written; by default "drop". */
+  readonly onWriteError?: "drop" | "keep";
 }
 
 /** See the head of the file. Made by `PageCache.openMapping`. */
@@ -84,13 +138,19 @@ export class AddressSpace {
   /** Takes no folios any more: else a reader who starts over would keep its closing from ending. */
   isClosed = false;
   /** What becomes of a folio whose write failed: forgotten as in the kernel, or dirty again. */
-  onWriteError: "drop" | "keep" = "drop";
+  onWriteError: "drop" | "keep";
+  /** Page at which the next cyclic walk begins (`writeback_index`). */
+  writebackIndex = 0;
+  /** False for content that is never written back (`mapping_can_writeback`). */
+  canWriteback = true;
   readonly minOrder: number;
   readonly maxOrder: number;
   readonly ioPages: number;
   readonly raPages: number;
   /** What the last read that failed has failed with; the errno of a read alone says less. */
   readFailure: FsError | undefined = undefined;
+  /** Why writing failed first, of the failures that nobody has been told of when they came. */
+  writeFailure: unknown = undefined;
   /** Owned by the mapping layer. */
   private: unknown = null;
   #readaheads = 0;
@@ -105,6 +165,56 @@ export class AddressSpace {
     this.ioPages = options.ioPages ?? 0;
     this.raPages = options.raPages ?? cache.raPages;
     this.stableWrites = options.stableWrites ?? false;
+    this.onWriteError = options.onWriteError ?? "drop";
+    if (this.wbInode !== null) this.wbInode.mapping = this;
+  }
+
+  /** State of the write-back of its inode; `null` if that is written on demand only. */
+  get wbInode(): WbInode | null {
+    return this.host.wb ?? null;
+  }
+
+  /**
+   * Makes `folio` dirty: flag, mark, counters, inode (`filemap_dirty_folio`); false if it was.
+   * Leaves its block state alone. Called through `Folio.markDirty` and `filemapDirtyFolio`.
+   */
+  dirtyFolio(folio: Folio): boolean {
+    if ((folio.flags & PG_DIRTY) !== 0) return false;
+    folio.flags |= PG_DIRTY;
+    if (folio.mapping === this) {
+      this.cache.folioDirtied(this, folio);
+      this.pages.setMark(folio.index, MARK_DIRTY);
+    }
+    markInodeDirty(this.host, I_DIRTY_PAGES);
+    return true;
+  }
+
+  /** Called by the first folio that is in flight. */
+  writebackBegan(): void {
+    const { wbInode } = this;
+    if (wbInode !== null) wbInode.sb.inodesUnderWriteback.add(wbInode);
+  }
+
+  /** Called by the last folio that was in flight. */
+  writebackEnded(): void {
+    const { wbInode } = this;
+    if (wbInode !== null) wbInode.sb.inodesUnderWriteback.delete(wbInode);
+  }
+
+  /**
+   * Notes that writing has failed with the negative errno `err`, for every open file and for the
+   * file system (`mapping_set_error`); `cause` is what was thrown. Anything that is no errno is
+   * ignored.
+   */
+  setError(err: Errno, cause?: unknown): void {
+    if (err >= 0) return;
+    // A cell that nobody has seen holds an older failure, whose cause is the one to tell.
+    const isFirst = this.wbErr.sample() === this.wbErr.value;
+    if (isFirst) this.writeFailure = cause;
+    this.wbErr.set(err);
+    this.wbInode?.sb.wbErr.set(err);
+    if (err === -ENOSPC) this.flagENOSPC = true;
+    else this.flagEIO = true;
   }
 
   /**
@@ -157,6 +267,8 @@ export class AddressSpace {
    */
   removeFolio(folio: Folio, shadow?: Shadow): void {
     assert(folio.isLocked && folio.mapping === this, "a folio leaves its file locked");
+    assert(!folio.isDirty, "what is dirty is written or cancelled before it leaves");
+    assert(!folio.isWriteback, "what is in flight stays in its file");
     this.cache.folioRemoved(this, folio);
     if (shadow === undefined) {
       this.pages.erase(folio.index);
@@ -229,12 +341,23 @@ export class AddressSpace {
         assert(index % pageCount === 0, "invariant 3: a folio begins at a multiple of its size");
         assert(entry.refs > 0, "a cached folio is referenced by its file");
         entry.blockState?.verify();
+        this.#verifyMarks(entry);
         nrpages += pageCount;
       }
       index = index + pageCount > INDEX_MAX ? -1 : this.pages.find(index + pageCount);
     }
     assert(nrpages === this.nrpages, "invariant 2: pages are counted");
     assert(shadowCount === this.shadowCount, "invariant 2: shadows are counted");
+  }
+
+  #verifyMarks(folio: Folio): void {
+    const { index, isDirty, isLocked } = folio;
+    const isMarked = this.pages.getMark(index, MARK_DIRTY);
+    assert(!isDirty || isMarked, "invariant 4: a dirty folio is marked");
+    const isBehindEnd = folio.posBytes >= this.host.size;
+    assert(!isMarked || isDirty || isLocked || isBehindEnd, "invariant 4: a mark finds dirt");
+    const isInFlight = this.pages.getMark(index, MARK_WRITEBACK);
+    assert(folio.isWriteback === isInFlight, "invariant 5: what is in flight is marked");
   }
 
   /** Clears the way for a folio, and returns the first shadow that was in it. */

@@ -11,7 +11,8 @@
  *  1. The folio is uptodate exactly when all its units are valid, once no read of it is pending.
  *     Setting the last bit sets the flag in the same step, except while `readPendingBytes` is
  *     above 0: then the last completion does, through `folio.endRead`.
- *  2. A dirty unit lies in a valid one, and makes the folio dirty.
+ *  2. A dirty unit lies in a valid one, and makes the folio dirty; save that a folio whose write-out
+ *     has begun is not dirty while it is locked.
  *  3. Something in flight, or `writePendingBytes` above 0, means that the folio is under writeback.
  *
  * After `struct iomap_folio_state` in `fs/iomap/buffered-io.c` of Linux and the `valid` and
@@ -133,12 +134,81 @@ export class FolioBlockState {
 
   /** First byte in `fromBytes..endBytes` whose unit is not valid, or `endBytes`. */
   nextInvalid(fromBytes: number, endBytes: number): number {
-    return this.#next(fromBytes, endBytes, false);
+    return this.#next(this.#valid, fromBytes, endBytes, false);
   }
 
   /** First byte in `fromBytes..endBytes` whose unit is valid, or `endBytes`. */
   nextValid(fromBytes: number, endBytes: number): number {
-    return this.#next(fromBytes, endBytes, true);
+    return this.#next(this.#valid, fromBytes, endBytes, true);
+  }
+
+  /**
+   * Notes that the units which the range touches, all valid, are newer than the store. Whoever
+   * calls it dirties the folio in the same step: `Folio.markDirtyRange` does both.
+   */
+  setDirty(fromBytes: number, lengthBytes: number): void {
+    assert(this.isValid(fromBytes, lengthBytes), "rule 2: a dirty unit is valid");
+    this.#dirty.change(this.#unitOf(fromBytes), this.#unitBehind(fromBytes + lengthBytes), true);
+  }
+
+  /** Notes that all valid units are newer than the store. Leaves the folio's flag to the caller. */
+  setAllDirty(): void {
+    for (let first = 0; first < this.unitCount; ) {
+      const from = this.#valid.next(first, this.unitCount, true);
+      first = this.#valid.next(from, this.unitCount, false);
+      this.#dirty.change(from, first, true);
+    }
+  }
+
+  /**
+   * Forgets that the units which lie wholly in the range are dirty: they were written, lie behind
+   * the end of the file, or are given up. The folio's flag stays.
+   */
+  clearDirty(fromBytes: number, lengthBytes: number): void {
+    const endBytes = fromBytes + lengthBytes;
+    assert(endBytes <= this.folio.sizeBytes, "a range lies inside the folio");
+    const first = Math.ceil(fromBytes / this.unitBytes);
+    this.#dirty.change(first, this.#unitOf(endBytes), false);
+  }
+
+  /** First byte in `fromBytes..endBytes` whose unit is dirty, or `endBytes`. */
+  nextDirty(fromBytes: number, endBytes: number): number {
+    return this.#next(this.#dirty, fromBytes, endBytes, true);
+  }
+
+  /** First byte in `fromBytes..endBytes` whose unit is not dirty, or `endBytes`. */
+  nextClean(fromBytes: number, endBytes: number): number {
+    return this.#next(this.#dirty, fromBytes, endBytes, false);
+  }
+
+  /** True if any unit that the range touches is in flight. */
+  isInFlight(fromBytes: number, lengthBytes: number): boolean {
+    const end = this.#unitBehind(fromBytes + lengthBytes);
+    return this.#inFlight.next(this.#unitOf(fromBytes), end, true) < end;
+  }
+
+  /**
+   * The units that the range touches are about to be written: from dirty to in flight. The folio is
+   * locked, and under writeback before it is unlocked.
+   */
+  startInFlight(fromBytes: number, lengthBytes: number): void {
+    const first = this.#unitOf(fromBytes);
+    const end = this.#unitBehind(fromBytes + lengthBytes);
+    this.#dirty.change(first, end, false);
+    this.#inFlight.change(first, end, true);
+  }
+
+  /**
+   * The write of the range has ended. With `isKept` it has failed and its units, and with them the
+   * folio, become dirty again. Before `endWriteback`.
+   */
+  endInFlight(fromBytes: number, lengthBytes: number, isKept: boolean): void {
+    this.#inFlight.change(
+      this.#unitOf(fromBytes),
+      this.#unitBehind(fromBytes + lengthBytes),
+      false,
+    );
+    if (isKept) this.folio.markDirtyRange(fromBytes, lengthBytes);
   }
 
   /** Throws `AssertionError` if an invariant does not hold. */
@@ -150,7 +220,9 @@ export class FolioBlockState {
     for (let unit = 0; unit < this.unitCount; unit++) {
       if (this.#dirty.has(unit)) assert(this.#valid.has(unit), "rule 2: a dirty unit is valid");
     }
-    if (this.isAnyDirty) assert(folio.isDirty, "rule 2: a dirty unit makes the folio dirty");
+    if (this.isAnyDirty && !folio.isLocked) {
+      assert(folio.isDirty, "rule 2: a dirty unit makes the folio dirty");
+    }
     if (this.isAnyInFlight || this.writePendingBytes > 0) {
       assert(folio.isWriteback, "rule 3: what is in flight is under writeback");
     }
@@ -165,9 +237,9 @@ export class FolioBlockState {
     return Math.ceil(endBytes / this.unitBytes);
   }
 
-  #next(fromBytes: number, endBytes: number, isValid: boolean): number {
+  #next(bits: UnitBits, fromBytes: number, endBytes: number, isSet: boolean): number {
     const end = this.#unitBehind(endBytes);
-    const unit = this.#valid.next(this.#unitOf(fromBytes), end, isValid);
+    const unit = bits.next(this.#unitOf(fromBytes), end, isSet);
     if (unit === end) return endBytes;
     return Math.max(fromBytes, unit * this.unitBytes);
   }

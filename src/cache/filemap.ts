@@ -23,34 +23,13 @@ import { EAGAIN, EEXIST, EINTR, EINVAL, type Errno } from "../lib/errno.ts";
 import { andThen, isPromise, type MaybeAsync } from "../lib/maybe.ts";
 import { FILE_BYTES_MAX, PAGE_BYTES, pageOfByte, pagesOfBytes, roundDown } from "../lib/units.ts";
 import type { AddressSpace } from "./address-space.ts";
-import type { CacheFile } from "./cache-file.ts";
 import { type Folio, PG_ACTIVE, PG_READAHEAD, PG_REFERENCED, PG_UPTODATE } from "./folio.ts";
+import { IOCB_NOIO, IOCB_NOWAIT, type Kiocb } from "./kiocb.ts";
 import { filemapReadFolio } from "./read-folio.ts";
 import { pageCacheAsyncRa, pageCacheSyncRa } from "./readahead.ts";
 
+export { IOCB_NOIO, IOCB_NOWAIT, type Kiocb } from "./kiocb.ts";
 export { filemapGetFolio, filemapGrabFolio, readMappingFolio } from "./mapping-folio.ts";
-
-/** Never wait: `-EAGAIN` where that would be needed. Readahead may be started (`IOCB_NOWAIT`). */
-export const IOCB_NOWAIT = 1;
-/** Start no I/O at all: `-EAGAIN` for what is not cached (`IOCB_NOIO`). */
-export const IOCB_NOIO = 2;
-/** Write at the end of the file, wherever it is when the write begins (`IOCB_APPEND`). */
-export const IOCB_APPEND = 4;
-/** The write ends when its data can be read after a crash (`IOCB_DSYNC`). */
-export const IOCB_DSYNC = 8;
-/** As `IOCB_DSYNC`, with all that `fsync` makes durable (`IOCB_SYNC`). */
-export const IOCB_SYNC = 16;
-
-/** One read request (`struct kiocb`). May be used again for the next one. */
-export interface Kiocb {
-  file: CacheFile;
-  /** Where to read, in bytes; moves on by what was read. */
-  posBytes: number;
-  /** `IOCB_*`, or 0. */
-  flags: number;
-  /** Ends the waiting, not the I/O: the read returns `-EINTR`. */
-  signal?: AbortSignal | undefined;
-}
 
 const READY: number = PG_UPTODATE;
 const READY_MASK: number = PG_UPTODATE | PG_READAHEAD;

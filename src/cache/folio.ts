@@ -15,6 +15,14 @@
  *     lock, in one synchronous stretch, for which no reference is needed: nothing can run in
  *     between.
  *  4. With a `blockState`, uptodate means that all units are valid: see block-state.ts.
+ *  5. A folio that differs from the store has `isDirty`; who takes that away writes it. The mark
+ *     DIRTY in the index is set with it, and stays when `clearDirtyForIo` takes the flag, until
+ *     `startWriteback`: in between the folio is locked, and a walk that finds it waits.
+ *  6. `isWriteback` and the mark WRITEBACK are one. Whoever started the write ends it, once.
+ *
+ *     clean --markDirty--> dirty --clearDirtyForIo, startWriteback--> in flight --endWriteback--> clean
+ *                            ^                                            |
+ *                            +------------------ markDirty ---------------+ (in flight and dirty)
  *
  * The flags are one small integer, since a cached read tests three of them at once. After `struct
  * folio` and `mm/filemap.c` of Linux. Left out: mapping counts and compound page heads.
@@ -23,8 +31,10 @@ import { assert } from "../lib/assert.ts";
 import { WaitQueue } from "../lib/locks.ts";
 import type { MaybeAsync } from "../lib/maybe.ts";
 import { byteOfPage, PAGE_BYTES } from "../lib/units.ts";
+import { MARK_DIRTY, MARK_TOWRITE, MARK_WRITEBACK } from "../lib/xarray.ts";
 import type { AddressSpace } from "./address-space.ts";
 import type { FolioBlockState } from "./block-state.ts";
+import type { WritebackControl } from "./writeback-control.ts";
 
 /** Locked: somebody fills, changes or removes it (`PG_locked`). */
 export const PG_LOCKED: number = 1 << 0;
@@ -99,6 +109,7 @@ export class Folio {
   readonly #owner: FolioOwner;
   #lockWaiters: WaitQueue | null = null;
   #unlockWaiters: WaitQueue | null = null;
+  #writebackWaiters: WaitQueue | null = null;
 
   constructor(owner: FolioOwner, pfn: number, order: number, bytes: Uint8Array) {
     this.#owner = owner;
@@ -216,17 +227,14 @@ export class Folio {
   }
 
   /**
-   * Waits until it is not locked, without locking it (`folio_wait_locked`). It may be locked
-   * again, or have left the file, when the caller runs. Rejects with the reason of `signal`; the
-   * lock's owner is not disturbed by that.
+   * Waits until whoever has it locked gives it up, without locking it (`folio_wait_locked`). It
+   * may be locked again, or have left the file, when the caller runs: waiting for more could take
+   * for ever. Rejects with the reason of `signal`; the lock's owner is not disturbed by that.
    */
   waitLocked(signal?: AbortSignal): MaybeAsync<void> {
-    if ((this.flags & PG_LOCKED) !== 0) return this.#waitUnlocked(signal);
-  }
-
-  async #waitUnlocked(signal: AbortSignal | undefined): Promise<void> {
+    if ((this.flags & PG_LOCKED) === 0) return;
     this.#unlockWaiters ??= new WaitQueue();
-    while ((this.flags & PG_LOCKED) !== 0) await this.#unlockWaiters.wait(signal);
+    return this.#unlockWaiters.wait(signal);
   }
 
   /** Ends a read in one step: uptodate if `isOk`, then unlocked (`folio_end_read`). */
@@ -234,6 +242,141 @@ export class Folio {
     assert((this.flags & PG_LOCKED) !== 0, "a folio is locked while it is read");
     if (isOk) this.markUptodate();
     this.unlock();
+  }
+
+  /**
+   * Notes that all its bytes may differ from the store (`folio_mark_dirty`). True if it was not
+   * dirty before. The caller holds the lock, or keeps the folio in its file in another way. Who
+   * has changed only a part says so with `markDirtyRange`. Never waits.
+   */
+  markDirty(): boolean {
+    this.flags &= ~PG_RECLAIM;
+    const { mapping } = this;
+    if (mapping === null) {
+      const wasDirty = (this.flags & PG_DIRTY) !== 0;
+      this.flags |= PG_DIRTY;
+      return !wasDirty;
+    }
+    if (mapping.ops.dirtyFolio !== undefined) return mapping.ops.dirtyFolio(mapping, this);
+    this.blockState?.setAllDirty();
+    return mapping.dirtyFolio(this);
+  }
+
+  /**
+   * As `markDirty`, for the bytes of a range: only the units of `blockState` that it touches, if
+   * there is one (`iomap_set_range_dirty`). These are valid.
+   */
+  markDirtyRange(fromBytes: number, lengthBytes: number): boolean {
+    this.flags &= ~PG_RECLAIM;
+    assert(this.mapping !== null, "a range is dirtied within its file");
+    this.blockState?.setDirty(fromBytes, lengthBytes);
+    return this.mapping.dirtyFolio(this);
+  }
+
+  /** Marks it dirty under its lock: for those who hold nothing else (`set_page_dirty_lock`). */
+  markDirtyLock(): MaybeAsync<void> {
+    const locked = this.lock();
+    if (locked instanceof Promise) return locked.then(() => this.#markDirtyUnlock());
+    this.#markDirtyUnlock();
+  }
+
+  #markDirtyUnlock(): void {
+    this.markDirty();
+    this.unlock();
+  }
+
+  /**
+   * Takes the flag dirty away, in order to write the folio; true if it had it
+   * (`folio_clear_dirty_for_io`). Locked. The mark stays until `startWriteback`.
+   */
+  clearDirtyForIo(): boolean {
+    assert((this.flags & PG_LOCKED) !== 0, "invariant 5: a folio is cleaned under its lock");
+    return this.#clearDirty();
+  }
+
+  /**
+   * Gives up what is dirty in it, before it leaves the file (`folio_cancel_dirty`). Locked.
+   */
+  cancelDirty(): void {
+    assert((this.flags & PG_LOCKED) !== 0, "a folio is cleaned under its lock");
+    this.#clearDirty();
+    this.blockState?.clearDirty(0, this.sizeBytes);
+  }
+
+  #clearDirty(): boolean {
+    if ((this.flags & PG_DIRTY) === 0) return false;
+    this.flags &= ~PG_DIRTY;
+    this.mapping?.cache.folioCleaned(this.mapping, this);
+    return true;
+  }
+
+  /**
+   * Declines to write it now: dirty again, and counted as skipped
+   * (`folio_redirty_for_writepage`). Called instead of `startWriteback`, locked. The dirty units of
+   * its `blockState` are as the caller has left them. True if it was clean.
+   */
+  redirtyForWritepage(wbc: WritebackControl): boolean {
+    const { mapping } = this;
+    assert(mapping !== null, "a folio is written for a file");
+    wbc.pagesSkipped += this.pageCount;
+    const isNew = mapping.dirtyFolio(this);
+    if (isNew) mapping.cache.folioRedirtied(mapping, this);
+    return isNew;
+  }
+
+  /**
+   * Begins to write it (`folio_start_writeback`). Locked, not in flight; the caller unlocks it and
+   * submits, and `endWriteback` follows. Clears the mark DIRTY, unless it is dirty again, and
+   * TOWRITE; with `keepWrite` TOWRITE stays, for a writer who has written a part and will be called
+   * for the rest in the same walk. Never waits.
+   */
+  startWriteback(keepWrite = false): void {
+    const { mapping } = this;
+    assert((this.flags & PG_LOCKED) !== 0, "a folio is locked when its write begins");
+    assert((this.flags & PG_WRITEBACK) === 0, "invariant 6: one write at a time");
+    assert(mapping !== null, "a folio is written for a file");
+    const { pages } = mapping;
+    this.flags |= PG_WRITEBACK;
+    if (!pages.marked(MARK_WRITEBACK)) mapping.writebackBegan();
+    pages.setMark(this.index, MARK_WRITEBACK);
+    if ((this.flags & PG_DIRTY) === 0) pages.clearMark(this.index, MARK_DIRTY);
+    if (!keepWrite) pages.clearMark(this.index, MARK_TOWRITE);
+    mapping.cache.folioWritebackStarted(mapping, this);
+  }
+
+  /**
+   * Ends a write, whatever came of it (`folio_end_writeback`), and wakes those who wait for that.
+   * An error is told to the mapping before. Needs no lock.
+   */
+  endWriteback(): void {
+    const { mapping } = this;
+    assert((this.flags & PG_WRITEBACK) !== 0, "invariant 6: a write ends once");
+    assert(mapping !== null, "invariant 6: what is in flight stays in its file");
+    const isReclaim = (this.flags & PG_RECLAIM) !== 0;
+    this.flags &= ~(PG_WRITEBACK | PG_RECLAIM);
+    mapping.pages.clearMark(this.index, MARK_WRITEBACK);
+    if (!mapping.pages.marked(MARK_WRITEBACK)) mapping.writebackEnded();
+    if (this.#writebackWaiters !== null) this.#writebackWaiters.wakeAll();
+    mapping.cache.folioWritebackEnded(mapping, this, isReclaim);
+  }
+
+  /**
+   * Waits until the write in flight has ended (`folio_wait_writeback`). For a caller who has the
+   * lock it is not in flight then; for others the next write may have begun. Rejects with the
+   * reason of `signal`, never because of the write.
+   */
+  waitWriteback(signal?: AbortSignal): MaybeAsync<void> {
+    if ((this.flags & PG_WRITEBACK) === 0) return;
+    this.#writebackWaiters ??= new WaitQueue();
+    return this.#writebackWaiters.wait(signal);
+  }
+
+  /**
+   * Waits for the write in flight if the store needs bytes that do not change meanwhile
+   * (`folio_wait_stable`). Locked.
+   */
+  waitStable(signal?: AbortSignal): MaybeAsync<void> {
+    if (this.mapping?.stableWrites === true) return this.waitWriteback(signal);
   }
 
   /** Keeps the folio's memory until `put` (`folio_get`). It may still be removed from the file. */

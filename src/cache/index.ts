@@ -25,13 +25,18 @@ export {
   filemapGetFolio,
   filemapGrabFolio,
   filemapRead,
-  IOCB_NOIO,
-  IOCB_NOWAIT,
-  type Kiocb,
   readMappingFolio,
 } from "./filemap.ts";
 export { Folio } from "./folio.ts";
 export type { Inode } from "./inode.ts";
+export {
+  IOCB_APPEND,
+  IOCB_DSYNC,
+  IOCB_NOIO,
+  IOCB_NOWAIT,
+  IOCB_SYNC,
+  type Kiocb,
+} from "./kiocb.ts";
 export { type CacheStats, PageCache, type PageCacheOptions } from "./page-cache.ts";
 export {
   forcePageCacheRa,
@@ -39,4 +44,20 @@ export {
   pageCacheSyncRa,
   ReadaheadControl,
 } from "./readahead.ts";
+export {
+  I_DIRTY_DATASYNC,
+  I_DIRTY_PAGES,
+  I_DIRTY_SYNC,
+  I_DIRTY_TIME,
+  markInodeDirty,
+  type Superblock,
+  WbInode,
+} from "./superblock.ts";
 export { invalidateMappingPages, truncateInodePagesFinal } from "./truncate.ts";
+export {
+  AOP_WRITEPAGE_ACTIVATE,
+  WB_SYNC_ALL,
+  WB_SYNC_NONE,
+  WritebackControl,
+  type WritebackOptions,
+} from "./writeback-control.ts";

@@ -110,12 +110,16 @@ export class PageCache implements FolioOwner {
   shadowCount = 0;
   /** Locked folios, and reads that fill folios without their lock. */
   lockedCount = 0;
-  /** Pages of dirty folios (`NR_FILE_DIRTY`) and of folios being written (`NR_WRITEBACK`). */
+  /** Pages of dirty folios now (`NR_FILE_DIRTY`). */
   nrDirty = 0;
+  /** Pages of folios in flight now (`NR_WRITEBACK`). */
   nrWriteback = 0;
-  /** Pages dirtied and pages written so far (`NR_DIRTIED`, `NR_WRITTEN`). */
+  /** Pages dirtied so far (`NR_DIRTIED`). */
   nrDirtied = 0;
+  /** Pages written so far (`NR_WRITTEN`). */
   nrWritten = 0;
+  /** Told of each folio whose write has ended. */
+  readonly writebackWaiters: WaitQueue = new WaitQueue();
   /** The address spaces that hold pages. Those without are kept by their openers alone. */
   readonly #populated = new Set<AddressSpace>();
   /** Those of which only shadows are left; in front the one that lost its pages first. */
@@ -231,33 +235,35 @@ export class PageCache implements FolioOwner {
     if (this.trace.isOn) this.traceFolio("mm_filemap_delete_from_page_cache", mapping, folio);
   }
 
-  /** Called when a folio became dirty (`folio_account_dirtied`). */
-  folioDirtied(folio: Folio): void {
+  /** Called by `Folio`: it became dirty (`folio_account_dirtied`). */
+  folioDirtied(_mapping: AddressSpace, folio: Folio): void {
     this.nrDirty += folio.pageCount;
     this.nrDirtied += folio.pageCount;
   }
 
-  /** Called when a folio is dirty no more: it is about to be written, or given up. */
-  folioCleaned(folio: Folio): void {
+  /** Called by `Folio`: it is not dirty any more (`folio_account_cleaned`). */
+  folioCleaned(_mapping: AddressSpace, folio: Folio): void {
     this.nrDirty -= folio.pageCount;
-    assert(this.nrDirty >= 0, "what is cleaned was dirty");
   }
 
-  /** Called when a file system refused to write a folio: it was not dirtied again by anybody. */
-  folioRedirtied(folio: Folio): void {
+  /**
+   * Called by `Folio`: it became dirty again without anybody's having written to it
+   * (`folio_account_redirty`).
+   */
+  folioRedirtied(_mapping: AddressSpace, folio: Folio): void {
     this.nrDirtied -= folio.pageCount;
   }
 
-  /** Called by `Folio.startWriteback`. */
-  writebackStarted(folio: Folio): void {
+  /** Called by `Folio`: its write begins. */
+  folioWritebackStarted(_mapping: AddressSpace, folio: Folio): void {
     this.nrWriteback += folio.pageCount;
   }
 
-  /** Called by `Folio.endWriteback` once all flags and marks are as they stay. */
-  writebackEnded(folio: Folio): void {
+  /** Called by `Folio` when its write has ended; `isReclaim`: memory was waiting for that. */
+  folioWritebackEnded(_mapping: AddressSpace, folio: Folio, _isReclaim: boolean): void {
     this.nrWriteback -= folio.pageCount;
     this.nrWritten += folio.pageCount;
-    assert(this.nrWriteback >= 0, "what is written was begun");
+    this.writebackWaiters.wakeAll();
     if (this.#memoryWaiters.length > 0) this.memoryProgress();
   }
 

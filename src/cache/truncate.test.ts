@@ -5,7 +5,6 @@ import { MIB, PAGE_BYTES } from "../lib/units.ts";
 import { MARK_DIRTY, MARK_TOWRITE, MARK_WRITEBACK } from "../lib/xarray.ts";
 import { attachBlockState } from "./block-state.ts";
 import { fadvise, POSIX_FADV_DONTNEED, POSIX_FADV_NOREUSE } from "./fadvise.ts";
-import { PG_DIRTY } from "./folio.ts";
 import type { ReadaheadControl } from "./readahead.ts";
 import { evict } from "./reclaim.ts";
 import { invalidateMappingPages, truncateInodePagesFinal } from "./truncate.ts";
@@ -55,7 +54,7 @@ test("a folio whose file system does not release it stays", async () => {
 
 test("closing drops everything, dirty folios and shadows too, and tells the file system", async () => {
   const fixture = await filled(4);
-  fixture.folio(1).setFlags(PG_DIRTY);
+  fixture.folio(1).markDirty();
   attachBlockState(fixture.folio(2), 1024);
   evict(fixture.folio(3), fixture.cache.lru);
   const told: number[] = [];

@@ -76,6 +76,7 @@ async function truncateBusy(mapping: AddressSpace): Promise<void> {
     }
     entry.get();
     await entry.lock();
+    await entry.waitWriteback();
     truncateFolio(mapping, entry);
   }
 }
@@ -86,6 +87,7 @@ function truncateFolio(mapping: AddressSpace, folio: Folio): void {
     if (folio.private !== null || folio.blockState !== null) {
       mapping.ops.invalidateFolio?.(folio, 0, folio.sizeBytes);
     }
+    folio.cancelDirty();
     mapping.removeFolio(folio);
     folio.put();
   }
