@@ -18,7 +18,8 @@
  *  2. A list counts its folios and their pages.
  *
  * After `mm/workingset.c` and `mm/vmscan.c` of Linux. Left out: several generations, memory
- * cgroups, swap; nothing is written from here.
+ * cgroups, swap. Nothing is written from here: a dirty folio is passed over, the flusher woken, and
+ * the folio goes to the tail when its write has ended.
  */
 import { assert } from "../lib/assert.ts";
 import type { AddressSpace } from "./address-space.ts";
@@ -29,6 +30,7 @@ import {
   PG_LOCKED,
   PG_LRU,
   PG_PREFETCHED,
+  PG_RECLAIM,
   PG_REFERENCED,
   PG_WORKINGSET,
   PG_WRITEBACK,
@@ -53,6 +55,16 @@ export class FolioList {
     if (this.head === null) this.tail = folio;
     else this.head.lruBefore = folio;
     this.head = folio;
+    this.folioCount++;
+    this.pageCount += folio.pageCount;
+  }
+
+  pushTail(folio: Folio): void {
+    folio.lruNext = null;
+    folio.lruBefore = this.tail;
+    if (this.tail === null) this.head = folio;
+    else this.tail.lruNext = folio;
+    this.tail = folio;
     this.folioCount++;
     this.pageCount += folio.pageCount;
   }
@@ -104,6 +116,8 @@ export class Lruvec {
   readonly counters: ReclaimCounters;
   /** Pages evicted and activated so far (`nonresident_age`), modulo 2^30. */
   age = 0;
+  /** Dirty pages that the last `shrink` had to pass over: the flusher should write them. */
+  passedDirtyPages = 0;
 
   constructor(counters: ReclaimCounters) {
     this.counters = counters;
@@ -166,11 +180,13 @@ export class Lruvec {
 
   /**
    * Evicts clean folios that nobody uses until `wantedPages` are free or all were looked at, and
-   * returns the number of pages freed (`shrink_lruvec`). Locked, dirty and kept folios stay.
-   * Never waits. Cost: in the number of folios that it has to pass over.
+   * returns the number of pages freed (`shrink_lruvec`). Locked and kept folios stay. So do those
+   * that are dirty or being written, which are marked to go first once their write has ended.
+   * Never waits or writes. Cost: in the number of folios that it has to pass over.
    */
   shrink(wantedPages: number): number {
     let freedPages = 0;
+    this.passedDirtyPages = 0;
     let scanLeft = this.inactive.folioCount + this.active.folioCount;
     for (; freedPages < wantedPages && scanLeft > 0; scanLeft--) {
       if (this.active.pageCount > this.inactive.pageCount) this.#deactivateTail();
@@ -179,6 +195,7 @@ export class Lruvec {
       if (evict(folio, this)) {
         freedPages += folio.pageCount;
       } else if (folio === this.inactive.tail) {
+        this.#passOver(folio);
         this.inactive.remove(folio);
         this.inactive.pushHead(folio);
       }
@@ -188,8 +205,21 @@ export class Lruvec {
       const folio = this.active.tail!;
       this.#deactivateTail();
       if (evict(folio, this)) freedPages += folio.pageCount;
+      else this.#passOver(folio);
     }
     return freedPages;
+  }
+
+  /**
+   * Makes `folio`, whose write has ended, the first candidate if reclaim has met it before
+   * (`folio_rotate_reclaimable`).
+   */
+  rotateReclaimable(folio: Folio): void {
+    if ((folio.flags & PG_RECLAIM) === 0) return;
+    folio.flags &= ~PG_RECLAIM;
+    if ((folio.flags & (PG_LRU | PG_ACTIVE | PG_LOCKED | PG_DIRTY)) !== PG_LRU) return;
+    this.inactive.remove(folio);
+    this.inactive.pushTail(folio);
   }
 
   /** True for a shadow whose folio could not be made active however large the active list gets. */
@@ -200,6 +230,13 @@ export class Lruvec {
   verify(): void {
     this.inactive.verify(false);
     this.active.verify(true);
+  }
+
+  /** Has the folio come back as soon as it is clean, if that is what keeps it. */
+  #passOver(folio: Folio): void {
+    if ((folio.flags & (PG_DIRTY | PG_WRITEBACK)) === 0) return;
+    folio.flags |= PG_RECLAIM;
+    if ((folio.flags & PG_WRITEBACK) === 0) this.passedDirtyPages += folio.pageCount;
   }
 
   /** The tail of the active list has to be used again in order to stay (`shrink_active_list`). */
@@ -228,6 +265,8 @@ export function isEvictable(folio: Folio): boolean {
 /** Asks the file system to let go of what it attached to `folio` (`filemap_release_folio`). */
 function filemapReleaseFolio(mapping: AddressSpace, folio: Folio): boolean {
   if (folio.private === null && folio.blockState === null) return true;
+  const isOwned = folio.private === null || mapping.ops.releaseFolio !== undefined;
+  assert(isOwned, "who attaches something to a folio says when it can go");
   try {
     return mapping.ops.releaseFolio === undefined || mapping.ops.releaseFolio(folio);
   } catch {
