@@ -212,7 +212,11 @@ export class AddressSpace {
     const isFirst = this.wbErr.sample() === this.wbErr.value;
     if (isFirst) this.writeFailure = cause;
     this.wbErr.set(err);
-    this.wbInode?.sb.wbErr.set(err);
+    const { wbInode } = this;
+    if (wbInode !== null) {
+      wbInode.sb.wbErr.set(err);
+      wbInode.sb.bdi?.writeFailed(wbInode, err);
+    }
     if (err === -ENOSPC) this.flagENOSPC = true;
     else this.flagEIO = true;
   }

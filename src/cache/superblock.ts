@@ -4,7 +4,7 @@
  *
  *     folio --dirtied--> markInodeDirty --> sb.dirtyInode     the journal hears of a changed inode
  *                              |
- *                        WbInode.state --> sb.inodeDirtied    the flusher puts it on its list
+ *                        WbInode.state --> bdi.inodeDirtied   the flusher puts it on its list
  *
  *  1. `state` has `I_DIRTY_PAGES` whenever the mapping may have dirty folios that no list knows.
  *  2. `dirtiedWhenMs` is the time of the first dirtying since the inode was clean: later ones do
@@ -44,22 +44,46 @@ export const I_DIRTY_INODE: number = I_DIRTY_SYNC | I_DIRTY_DATASYNC;
 /** Anything but time stamps has changed (`I_DIRTY`). */
 export const I_DIRTY: number = I_DIRTY_INODE | I_DIRTY_PAGES;
 
+/** Who writes back what nobody has asked for (`struct bdi_writeback`): see flusher.ts. */
+export interface BackingDevice {
+  /** Pages of its files that are dirty, that are in flight, and that were dirtied so far. */
+  nrDirty: number;
+  nrWriteback: number;
+  nrDirtied: number;
+  /** True while it writes, or is about to. */
+  readonly isBusy: boolean;
+  /**
+   * The inode `wb` became dirty, and no flusher has it queued: put it on a list. `wasDirty` holds
+   * the `I_DIRTY_*` that it had before.
+   */
+  inodeDirtied(wb: WbInode, wasDirty: number): void;
+  /** The content of `wb` has no folio left that is dirty or in flight. */
+  inodeCleaned(wb: WbInode): void;
+  /** A write of `wb` has failed with the negative errno `err`. */
+  writeFailed(wb: WbInode, err: Errno): void;
+  /** `pageCount` pages of its files have been written. */
+  pagesWritten(pageCount: number): void;
+  /** Memory is short: write all there is (`wakeup_flusher_threads`). */
+  startAll(): void;
+}
+
 /** A mounted file system, as far as writing back concerns it (`struct super_block`). */
 export interface Superblock {
   /** Write errors of all its files: `syncfs` tells of them. */
   readonly wbErr: Errseq;
   readonly inodesUnderWriteback: Set<WbInode>;
+  /** Without one, its files are written on demand only. */
+  readonly bdi?: BackingDevice | null;
   /** Called before the inode itself counts as dirty (`dirty_inode`): journals it. Must not wait. */
   dirtyInode?(inode: Inode, flags: number): void;
-  /**
-   * The inode `wb` became dirty, and no flusher has it queued: put it on a list. `wasDirty` holds
-   * the `I_DIRTY_*` that it had before.
-   */
-  inodeDirtied?(wb: WbInode, wasDirty: number): void;
   /** Writes the inode itself (`write_inode`); with `WB_SYNC_ALL` it is safe on return. */
   writeInode?(inode: Inode, wbc: WritebackControl): MaybeAsync<Errno>;
   /** Writes what else the file system has to write (`sync_fs`). */
   syncFs?(isWaiting: boolean): MaybeAsync<Errno>;
+  /** Writes, and waits for if so wished, what the cache of its device holds (`sync_blockdev`). */
+  syncBlockdev?(isWaiting: boolean): MaybeAsync<Errno>;
+  /** Nothing of it is ever written. */
+  readonly isReadOnly?: boolean;
 }
 
 /** A list of inodes through the inodes themselves, of the flusher (`struct list_head`). */
@@ -79,6 +103,11 @@ export class WbInode {
   dirtiedWhenMs = 0;
   /** When its time stamps alone became dirty. */
   dirtiedTimeWhenMs = 0;
+  /** Rank of its last entry into the flusher's list of the dirty: tells before from after. */
+  dirtiedRank = 0;
+  /** After a failed write: when the next attempt is due, and how many have failed in a row. */
+  retryAtMs = 0;
+  failureCount = 0;
   /** The flusher's list that it is on. */
   list: WbList | null = null;
   next: WbInode | null = null;
@@ -106,6 +135,6 @@ export function markInodeDirty(inode: Inode, flags: number): void {
   else if (flags === I_DIRTY_TIME && (wb.state & I_DIRTY_INODE) !== 0) return;
   wb.state |= flags;
   if ((wb.state & I_SYNC_QUEUED) === 0 && (wasDirty & I_DIRTY) === 0) {
-    wb.sb.inodeDirtied?.(wb, wasDirty);
+    wb.sb.bdi?.inodeDirtied(wb, wasDirty);
   }
 }
