@@ -32,14 +32,15 @@ export const DE = { inode: 0, rec_len: 4, name_len: 6, file_type: 7, name: 8 } a
 const DIR_REC_MIN_BYTES = 12;
 /** Bytes of the record at the end of a block that holds the checksum, and its type. */
 export const DIR_TAIL_BYTES = 12;
-const FT_DIR_CSUM = 0xde;
+export const FT_DIR_CSUM = 0xde;
 const DIR_HASH_BYTES = 8;
 const DOT = 0x2e;
 /** A record of this many bytes or more does not fit into 16 bits: its length is coded. */
 const CODED_REC_LEN_BYTES = 0x1_0000;
 const CODED_WHOLE_BLOCK = 0xffff;
 
-const TYPES: readonly FileType[] = [
+/** What byte 7 of a record stands for. */
+export const TYPES: readonly FileType[] = [
   "unknown",
   "file",
   "directory",
@@ -91,6 +92,18 @@ export function recLenFromDisk(stored: number, blockBytes: number): number {
   return (stored & 0xfffc) | ((stored & 3) << 16);
 }
 
+/** Stored form of the length of a record (`ext4_rec_len_to_disk`). */
+export function recLenToDisk(recLen: number, blockBytes: number): number {
+  if (blockBytes < CODED_REC_LEN_BYTES) return recLen;
+  if (recLen === CODED_REC_LEN_BYTES) return CODED_WHOLE_BLOCK;
+  return (recLen & 0xfffc) | ((recLen >>> 16) & 3);
+}
+
+/** Bytes that a name of `nameBytes` needs in a directory without stored hashes. */
+export function dirRecordBytes(nameBytes: number): number {
+  return (DE.name + nameBytes + 3) & ~3;
+}
+
 /**
  * True for a block that only the index uses: its root, or a node that begins with a free record as
  * long as the block. Such a block has the checksum of an index, not that of records.
@@ -123,15 +136,19 @@ export const verifyDirBlock: BlockVerifier<DirShape> = (data, blocknr, shape) =>
  * A walk over the used records of `data[from..end)`. Fields hold after `next` has returned true.
  */
 export class DirWalk {
-  /** Inode number, 1..inodeCount. */
+  /** Inode number, 1..inodeCount; 0 in a free record. */
   ino = 0;
   nameAt = 0;
   nameBytes = 0;
+  /** Where the record begins. */
+  at: number;
+  recLen = 0;
+  /** Where the record before it begins, used or free; -1 in the first one. */
+  previousAt = -1;
   readonly data: Uint8Array;
   readonly #shape: DirShape;
   readonly #end: number;
   readonly #where: string;
-  #at: number;
   #nextAt: number;
 
   /** `where` names the area in errors, as "block 7". */
@@ -146,7 +163,7 @@ export class DirWalk {
     this.#shape = shape;
     this.#where = where;
     this.#end = end;
-    this.#at = from;
+    this.at = from;
     this.#nextAt = from;
   }
 
@@ -156,12 +173,17 @@ export class DirWalk {
    * @throws {FsError} `EUCLEAN` for a record that does not fit, naming its offset
    */
   next(): boolean {
-    while (this.#nextAt < this.#end) {
-      this.#at = this.#nextAt;
-      this.#check();
-      if (this.ino !== 0) return true;
-    }
+    while (this.advance()) if (this.ino !== 0) return true;
     return false;
+  }
+
+  /** As `next`, to the next record whether it is used or free. */
+  advance(): boolean {
+    if (this.#nextAt >= this.#end) return false;
+    this.previousAt = this.recLen === 0 ? -1 : this.at;
+    this.at = this.#nextAt;
+    this.#check();
+    return true;
   }
 
   /** True for `.` and `..`, which are stored plainly in every directory. */
@@ -174,7 +196,7 @@ export class DirWalk {
 
   get type(): FileType {
     if (!this.#shape.hasFileType) return "unknown";
-    return TYPES[this.data[this.#at + DE.file_type]!] ?? "unknown";
+    return TYPES[this.data[this.at + DE.file_type]!] ?? "unknown";
   }
 
   /** The stored name, a view. */
@@ -212,7 +234,7 @@ export class DirWalk {
   /** Decodes and checks the record at `#at`, and finds the next one. */
   #check(): void {
     const { data } = this;
-    const at = this.#at;
+    const at = this.at;
     const restBytes = this.#end - at;
     if (restBytes < DIR_REC_MIN_BYTES) throw this.#bad(`${restBytes} bytes are left over`);
     // By hand and not by `le32`, which checks again: a lookup comes here for a hundred records.
@@ -231,11 +253,12 @@ export class DirWalk {
     }
     if (recLen > restBytes) throw this.#bad(`rec_len is ${recLen}, past the end`);
     if (this.ino > this.#shape.inodeCount) throw this.#bad(`inode is ${this.ino}`);
+    this.recLen = recLen;
     this.#nextAt = at + recLen;
   }
 
   #bad(what: string): FsError {
-    const detail = `directory ${this.#shape.ino}: ${this.#where}, entry at ${this.#at}: ${what}`;
+    const detail = `directory ${this.#shape.ino}: ${this.#where}, entry at ${this.at}: ${what}`;
     return new FsError("EUCLEAN", { detail });
   }
 }

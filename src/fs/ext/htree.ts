@@ -34,13 +34,13 @@ import type { WantedName } from "./wanted-name.ts";
 /** Returned where the index cannot be used: search the blocks one by one. */
 export const INDEX_UNUSABLE = -1;
 
-const DOT_BYTES = 12;
+export const DOT_BYTES = 12;
 /** Fields of the root, behind the records of `.` and `..` (`struct dx_root_info`). */
-const DX = { version: 0x1c, infoBytes: 0x1d, levels: 0x1e, flags: 0x1f } as const;
-const DX_INFO_BYTES = 8;
-const ROOT_ENTRIES_AT = 0x20;
-const NODE_ENTRIES_AT = 0x08;
-const DX_ENTRY_BYTES = 8;
+export const DX = { version: 0x1c, infoBytes: 0x1d, levels: 0x1e, flags: 0x1f } as const;
+export const DX_INFO_BYTES = 8;
+export const ROOT_ENTRIES_AT = 0x20;
+export const NODE_ENTRIES_AT = 0x08;
+export const DX_ENTRY_BYTES = 8;
 const DX_TAIL_BYTES = 8;
 const DX_BLOCK_MASK = 0x0fff_ffff;
 /** Read on a miss: leaves of one directory are wanted in no order, so not far. */
@@ -54,28 +54,38 @@ const LEVELS_MAX = 1;
 const LEVELS_MAX_LARGE_DIR = 2;
 
 /** A block of the index, decoded as far as a search needs it. */
-interface DxNode {
+export interface DxNode {
   readonly data: Uint8Array;
   readonly fileBlock: number;
+  /** Where it lies on the device. */
+  readonly blocknr: number;
   readonly entriesAt: number;
   readonly count: number;
 }
 
 /** One step of the way from the root to a leaf. */
-interface DxFrame {
+export interface DxFrame {
   readonly node: DxNode;
   /** Index of the entry that was followed. */
   at: number;
 }
 
 /** What the root says about the whole index. */
-interface DxRoot extends DxNode {
+export interface DxRoot extends DxNode {
   readonly version: number;
   readonly levels: number;
 }
 
-/** Thrown and caught in this file: the index is damaged. */
-class BadIndex {
+/** A leaf, and the record in it that was looked for. */
+export interface DxFound {
+  readonly fileBlock: number;
+  readonly blocknr: number;
+  /** At the record. */
+  readonly walk: DirWalk;
+}
+
+/** Thrown by `DxSearch`, and caught by whoever uses it: the index is damaged. */
+export class BadIndex {
   readonly what: string;
 
   constructor(what: string) {
@@ -94,7 +104,7 @@ function entriesAtOf(data: Uint8Array): number {
 }
 
 /** Most entries that fit into a block. */
-function limitOf(entriesAt: number, shape: DirShape): number {
+export function limitOf(entriesAt: number, shape: DirShape): number {
   const tailBytes = shape.hasChecksum ? DX_TAIL_BYTES : 0;
   return Math.floor((shape.blockBytes - entriesAt - tailBytes) / DX_ENTRY_BYTES);
 }
@@ -117,8 +127,8 @@ export const verifyIndexBlock: BlockVerifier<DirShape> = (data, blocknr, shape) 
   if (computed !== le32(data, tailAt + 4)) throw bad("dt_checksum does not match");
 };
 
-/** One lookup through the index of one directory. */
-class DxSearch {
+/** A way through the index of one directory. Throws `BadIndex`. */
+export class DxSearch {
   readonly #ctx: ExtContext;
   readonly #dir: ExtInode;
   readonly #shape: DirShape;
@@ -132,29 +142,33 @@ class DxSearch {
   }
 
   root(): DxRoot {
-    const data = this.#block(0, verifyIndexBlock);
+    const { data, blocknr } = this.block(0, verifyIndexBlock);
     const version = data[DX.version]!;
     const levels = data[DX.levels]!;
     if (entriesAtOf(data) !== ROOT_ENTRIES_AT) throw new BadIndex("block 0 has no index root");
     if ((data[DX.flags]! & 1) !== 0) throw new BadIndex(`unused_flags is ${data[DX.flags]}`);
-    const isLarge = this.#ctx.sb.hasIncompat(INCOMPAT_LARGE_DIR);
-    if (levels > (isLarge ? LEVELS_MAX_LARGE_DIR : LEVELS_MAX)) {
-      throw new BadIndex(`indirect_levels is ${levels}`);
-    }
-    return { ...this.#decode(data, 0, ROOT_ENTRIES_AT), version, levels };
+    if (levels > dxLevelsMax(this.#ctx)) throw new BadIndex(`indirect_levels is ${levels}`);
+    const { entriesAt, count } = this.#decode(data, 0, blocknr, ROOT_ENTRIES_AT);
+    return { data, fileBlock: 0, blocknr, entriesAt, count, version, levels };
   }
 
-  /** Number of the inode behind `wanted`, 0 if the index leads to none. */
-  find(root: DxRoot, wanted: WantedName): number {
-    const { major } = wanted.hash(root.version);
+  /** The way from `root` to the first leaf that names with the hash `major` may be in. */
+  frames(root: DxRoot, major: number): DxFrame[] {
     const frames: DxFrame[] = [{ node: root, at: entryFor(root, major) }];
     while (frames.length <= root.levels) {
       const node = this.#child(frames);
       frames.push({ node, at: entryFor(node, major) });
     }
+    return frames;
+  }
+
+  /** Where `wanted` is, undefined if the index leads to no such name. */
+  find(root: DxRoot, wanted: WantedName): DxFound | undefined {
+    const { major } = wanted.hash(root.version);
+    const frames = this.frames(root, major);
     for (let leaves = 0; leaves < LEAVES_MAX; leaves++) {
-      const ino = this.#searchLeaf(blockAt(frames.at(-1)!), wanted);
-      if (ino !== 0 || !this.#continues(frames, major)) return ino;
+      const found = this.#searchLeaf(blockAt(frames.at(-1)!), wanted);
+      if (found !== undefined || !this.#continues(frames, major)) return found;
     }
     throw new BadIndex("its chain of equal hashes is too long");
   }
@@ -180,35 +194,51 @@ class DxSearch {
     if (frames.some((frame) => frame.node.fileBlock === fileBlock)) {
       throw new BadIndex(`block ${fileBlock} leads back to itself`);
     }
-    const data = this.#block(fileBlock, verifyIndexBlock);
+    const { data, blocknr } = this.block(fileBlock, verifyIndexBlock);
     if (entriesAtOf(data) !== NODE_ENTRIES_AT) throw new BadIndex(`block ${fileBlock} is no node`);
-    return this.#decode(data, fileBlock, NODE_ENTRIES_AT);
+    return this.#decode(data, fileBlock, blocknr, NODE_ENTRIES_AT);
   }
 
-  #decode(data: Uint8Array, fileBlock: number, entriesAt: number): DxNode {
+  #decode(data: Uint8Array, fileBlock: number, blocknr: number, entriesAt: number): DxNode {
     const limit = le16(data, entriesAt);
     const count = le16(data, entriesAt + 2);
     if (limit !== limitOf(entriesAt, this.#shape)) {
       throw new BadIndex(`block ${fileBlock}: limit is ${limit}`);
     }
     if (count === 0 || count > limit) throw new BadIndex(`block ${fileBlock}: count is ${count}`);
-    return { data, fileBlock, entriesAt, count };
+    return { data, fileBlock, blocknr, entriesAt, count };
   }
 
-  #searchLeaf(fileBlock: number, wanted: WantedName): number {
-    const data = this.#block(fileBlock, verifyDirBlock);
+  #searchLeaf(fileBlock: number, wanted: WantedName): DxFound | undefined {
+    const { data, blocknr } = this.block(fileBlock, verifyDirBlock);
     const walk = new DirWalk(data, this.#shape, `file block ${fileBlock}`);
-    while (walk.next()) if (wanted.matches(walk)) return walk.ino;
-    return 0;
+    while (walk.next()) if (wanted.matches(walk)) return { fileBlock, blocknr, walk };
+    return undefined;
   }
 
-  #block(fileBlock: number, verifier: BlockVerifier<DirShape>): Uint8Array {
+  /** A verified block of the directory, and where it lies. */
+  block(fileBlock: number, verifier: BlockVerifier<DirShape>): DxBlock {
     if (fileBlock >= this.#blockCount) throw new BadIndex(`block ${fileBlock} is past the end`);
     const aheadCount = Math.max(1, Math.floor(AHEAD_BYTES / this.#shape.blockBytes));
     const run = this.#ctx.mapBlocks(this.#dir, fileBlock, aheadCount);
     if (run.physical === 0 || run.isUnwritten) throw new BadIndex(`block ${fileBlock} is a hole`);
-    return this.#ctx.metadata.verified(run.physical, verifier, this.#shape, run.count);
+    const blocknr = run.physical;
+    return {
+      data: this.#ctx.metadata.verified(blocknr, verifier, this.#shape, run.count),
+      blocknr,
+    };
   }
+}
+
+/** A block of a directory. */
+export interface DxBlock {
+  readonly data: Uint8Array;
+  readonly blocknr: number;
+}
+
+/** Levels of nodes that an index may have below its root. */
+export function dxLevelsMax(ctx: ExtContext): number {
+  return ctx.sb.hasIncompat(INCOMPAT_LARGE_DIR) ? LEVELS_MAX_LARGE_DIR : LEVELS_MAX;
 }
 
 /** Index of the last entry of `node` whose hash is not above `major`. */
@@ -223,11 +253,13 @@ function entryFor(node: DxNode, major: number): number {
   return low - 1;
 }
 
-function hashAt(node: DxNode, index: number): number {
+/** Hash where entry `index` begins, with the bit for "continued"; not for entry 0. */
+export function hashAt(node: DxNode, index: number): number {
   return le32(node.data, node.entriesAt + index * DX_ENTRY_BYTES);
 }
 
-function blockAt(frame: DxFrame): number {
+/** The block that the entry under `frame` leads to. */
+export function blockAt(frame: DxFrame): number {
   const at = frame.node.entriesAt + frame.at * DX_ENTRY_BYTES;
   return le32(frame.node.data, at + 4) & DX_BLOCK_MASK;
 }
@@ -244,21 +276,21 @@ function orUnusable<T>(ctx: ExtContext, dir: ExtInode, attempt: () => T, otherwi
 }
 
 /**
- * Number of the inode that `wanted` names in `dir`, 0 if there is none, `INDEX_UNUSABLE` if the
- * index is damaged (with a warning) or hashes by a key that we do not have. `.` and `..` are not in
- * the index.
+ * Where `wanted` is in `dir`, undefined if it is not there, `INDEX_UNUSABLE` if the index is
+ * damaged (with a warning) or hashes by a key that we do not have. `.` and `..` are not in the
+ * index.
  *
  * @throws {FsError} `EBADMSG` for a checksum, `EUCLEAN` for a leaf
  */
-export function htreeLookup(
+export function htreeFind(
   ctx: ExtContext,
   dir: ExtInode,
   shape: DirShape,
   blockCount: number,
   wanted: WantedName,
-): number {
+): DxFound | undefined | typeof INDEX_UNUSABLE {
   const search = new DxSearch(ctx, dir, shape, blockCount);
-  const find = (): number => {
+  const find = (): DxFound | undefined | typeof INDEX_UNUSABLE => {
     const root = search.root();
     if (shape.hasStoredHash) return INDEX_UNUSABLE;
     if (root.version > DX_HASH_TEA) throw new BadIndex(`hash_version is ${root.version}`);

@@ -35,6 +35,8 @@ export function hashOnVolume(ctx: ExtContext, version: number, name: Uint8Array)
 
 /** See the head of the file. Made by `wantedName`. */
 export interface WantedName {
+  /** The stored name, where one only is meant. */
+  readonly stored: Uint8Array | undefined;
   /** Hash by the stored version 0..2 of an index. */
   hash(version: number): NameHash;
   /** True if the entry where `walk` stands is meant. */
@@ -58,6 +60,7 @@ export function wantedName(
   if (dir.isEncrypted) return encryptedName(ctx, name);
   if (dir.isCasefolded) return foldedName(ctx, name);
   return {
+    stored: name,
     hash: (version) => hashOnVolume(ctx, version, name),
     matches: (walk) => walk.hasName(name),
   };
@@ -74,6 +77,7 @@ function foldedName(ctx: ExtContext, name: Uint8Array): WantedName {
     throw new FsError("EINVAL", { detail: "the name is not UTF-8, which this volume demands" });
   }
   return {
+    stored: undefined,
     hash: (version) => hashOnVolume(ctx, version, folded ?? name),
     matches(walk) {
       if (walk.hasName(name)) return true;
@@ -89,6 +93,7 @@ function encryptedName(ctx: ExtContext, name: Uint8Array): WantedName | undefine
   if (wanted === undefined) return undefined;
   const isWhole = wanted.restDigest === undefined;
   return {
+    stored: undefined,
     hash: (version) => (isWhole ? hashOnVolume(ctx, version, wanted.prefix) : wanted.hash),
     matches: (walk) => isNoKeyNameOf(wanted, walk.name),
   };
