@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { FsError } from "../lib/errno.ts";
 import { isPromise } from "../lib/maybe.ts";
-import { PathWalker, SYMLINKS_MAX } from "./namei.ts";
-import type { FileSystem, VfsInode } from "./vfs.ts";
+import { type NewPlace, PathWalker, SYMLINKS_MAX } from "./namei.ts";
+import type { FileSystem } from "./vfs.ts";
 
 type Node = { readonly [name: string]: Node } | string | null;
 
@@ -183,8 +183,8 @@ describe("dentries", () => {
 
 describe("walkOrNew", () => {
   test.each<[path: string, follow: boolean, end: unknown]>([
-    ["etc/new", true, null],
-    ["gone", true, null],
+    ["etc/new", true, "new"],
+    ["gone", true, "nowhere"],
     ["gone", false, "symlink"],
     ["far", true, "ENOENT"],
     ["none/new", true, "ENOENT"],
@@ -195,10 +195,44 @@ describe("walkOrNew", () => {
     let got: unknown;
     try {
       const found = walker.walkOrNew(bytes(path), follow);
-      got = found === null ? null : (found as { inode: VfsInode }).inode.type;
+      if (isPromise(found)) throw new Error("it has waited");
+      got = found.inode?.type ?? Buffer.from((found as NewPlace).name).toString();
     } catch (thrown) {
       got = (thrown as FsError).code;
     }
     expect(got).toBe(end);
+  });
+});
+
+describe("forget", () => {
+  test("a name is looked up again, and what was below it is not counted any more", () => {
+    const { fs, walker } = walkerOf();
+    ends(walker, "etc/conf/deep");
+    ends(walker, "etc/os-release");
+    expect(walker.dentryCount).toBe(4);
+    walker.forget([bytes("etc")], bytes("conf"));
+    expect(walker.dentryCount).toBe(2);
+    const { lookups } = fs;
+    expect(ends(walker, "etc/conf/deep")).toBe("/etc/conf/deep");
+    expect(fs.lookups).toBe(lookups + 2);
+  });
+
+  test("a name that was missing is found once it is forgotten", () => {
+    const { walker } = walkerOf();
+    expect(ends(walker, "etc/new")).toBe("ENOENT");
+    walker.forget([bytes("etc")], bytes("new"));
+    walker.forget([bytes("nowhere")], bytes("new"));
+    expect(walker.dentryCount).toBe(1);
+  });
+
+  test("what was looked up while a name changed is not kept", async () => {
+    const { fs, walker } = walkerOf();
+    fs.isSlow = true;
+    const walking = walker.walk(bytes("etc"), true);
+    walker.forget([], bytes("etc"));
+    await Promise.resolve();
+    walker.forget([], bytes("etc"));
+    await walking;
+    expect(walker.dentryCount).toBe(0);
   });
 });

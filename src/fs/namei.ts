@@ -7,8 +7,8 @@
  *
  *     "/etc/os-release"   root --"etc"--> dentry(13) --"os-release"--> dentry(27) --> target ..
  *
- *  1. A dentry is true as long as the image is not written: whoever changes a directory drops its
- *     names.
+ *  1. A dentry is true: whoever changes a name calls `forget` of it when the change is done, and
+ *     what was looked up while a change was under way is not kept.
  *  2. Never more than `limit` dentries: a full cache is emptied as a whole, which costs cached
  *     reads only.
  *  3. A walk follows at most 40 symlinks and 4,095 bytes of path; a name has at most 255 bytes.
@@ -46,6 +46,8 @@ export interface WalkResult {
 export interface NewPlace {
   readonly inode: undefined;
   readonly parentIno: number;
+  /** Names from the root to the directory. */
+  readonly parentNames: readonly Uint8Array[];
   readonly name: Uint8Array;
 }
 
@@ -64,9 +66,9 @@ interface Walk {
 class NewName extends FsError {
   readonly place: NewPlace;
 
-  constructor(parentIno: number, name: Uint8Array) {
+  constructor(parentIno: number, parentNames: readonly Uint8Array[], name: Uint8Array) {
     super("ENOENT");
-    this.place = { inode: undefined, parentIno, name };
+    this.place = { inode: undefined, parentIno, parentNames, name };
   }
 }
 
@@ -79,6 +81,8 @@ export class PathWalker {
   readonly #limit: number;
   #root: Dentry;
   #count = 0;
+  /** Calls of `forget`: a lookup that began before one may have seen what was there then. */
+  #changeCount = 0;
 
   /** `mayEnter` is asked of each directory on the way; without it all may be entered. */
   constructor(fs: FileSystem, limit = 100_000, mayEnter?: MayEnter) {
@@ -97,6 +101,21 @@ export class PathWalker {
   clear(): void {
     this.#root = { ino: this.#fs.rootIno, parent: undefined, children: undefined };
     this.#count = 0;
+  }
+
+  /**
+   * Forgets the name `name` in the directory to which `names` lead from the root, and all below it
+   * (`d_drop`): it was made, moved or taken away.
+   */
+  forget(names: readonly Uint8Array[], name: Uint8Array): void {
+    this.#changeCount++;
+    let directory: Dentry | undefined = this.#root;
+    for (const part of names) directory = directory?.children?.get(latin1Of(part));
+    const key = latin1Of(name);
+    const dentry = directory?.children?.get(key);
+    if (dentry === undefined) return;
+    directory!.children!.delete(key);
+    this.#count -= countOf(dentry);
   }
 
   /**
@@ -198,7 +217,13 @@ export class PathWalker {
     if (known !== undefined) return this.#enter(walk, name, known);
     const found = this.#fs.lookup(inode, name, walk.signal);
     if (isPromise(found)) {
-      return found.then((ino) => this.#enter(walk, name, this.#remember(walk.dentry, key, ino)));
+      const since = this.#changeCount;
+      return found.then((ino) => {
+        const isOld = this.#changeCount !== since;
+        const parent = walk.dentry;
+        const dentry = isOld ? dentryOf(ino, parent) : this.#remember(parent, key, ino);
+        return this.#enter(walk, name, dentry);
+      });
     }
     return this.#enter(walk, name, this.#remember(walk.dentry, key, found));
   }
@@ -206,7 +231,7 @@ export class PathWalker {
   #enter(walk: Walk, name: Uint8Array, dentry: Dentry): undefined {
     if (dentry.ino === 0) {
       if (walk.todo.length > 0) throw new FsError("ENOENT");
-      throw new NewName(walk.dentry.ino, name);
+      throw new NewName(walk.dentry.ino, walk.names, name);
     }
     walk.names.push(name);
     walk.dentry = dentry;
@@ -217,7 +242,7 @@ export class PathWalker {
     const earlier = parent.children?.get(key); // Of a walk that waited for the same name.
     if (earlier !== undefined) return earlier;
     if (this.#count >= this.#limit) this.clear();
-    const dentry: Dentry = { ino, parent, children: undefined };
+    const dentry = dentryOf(ino, parent);
     parent.children ??= new Map();
     parent.children.set(key, dentry);
     this.#count++;
@@ -247,6 +272,21 @@ export class PathWalker {
     pushComponents(walk.todo, target);
     return undefined;
   }
+}
+
+function dentryOf(ino: number, parent: Dentry): Dentry {
+  return { ino, parent, children: undefined };
+}
+
+/** The dentry and all below it. */
+function countOf(dentry: Dentry): number {
+  let count = 0;
+  const stack = [dentry];
+  for (let at = stack.pop(); at !== undefined; at = stack.pop()) {
+    count++;
+    if (at.children !== undefined) stack.push(...at.children.values());
+  }
+  return count;
 }
 
 /** Puts the components of `path` on the stack, the first one on top; empty ones are left out. */
