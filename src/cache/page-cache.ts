@@ -9,25 +9,35 @@
  *
  * Who asks for memory, and what it may cost (rule JS-10):
  *
- *     readahead      `allocForReadahead`  evicts clean folios, else fails at once; keeps one
- *     one folio      `allocFolioWait`     evicts, else waits until reads in flight have ended
- *     write-out      the arena's reserve
+ *     readahead      `allocForReadahead`  evicts clean folios, else fails at once; keeps as much
+ *                                         free as the reserve has
+ *     one folio      `allocFolioWait`     evicts, else waits for reads and writes in flight, and
+ *                                         has the flushers write what is dirty
+ *     write-out      `allocFolioForWriteback`  evicts, else takes from the reserve; never waits
+ *
+ * So whoever writes back never waits for memory, and who waits holds nothing that a writer needs:
+ * a cache full of dirty pages empties itself. Where there is no hope, or nothing comes free for ten
+ * seconds, the waiters get `-ENOMEM`.
  *
  * After `mm/filemap.c` and `mm/page_alloc.c` of Linux. Left out: NUMA, memory cgroups, a thread
  * that reclaims in the background: reclaim of clean folios is synchronous and cheap here.
  */
 import { assert } from "../lib/assert.ts";
-import type { Clock, Timer } from "../lib/clock.ts";
+import type { Clock } from "../lib/clock.ts";
 import { EINTR, ENOMEM, type Errno } from "../lib/errno.ts";
 import { WaitQueue } from "../lib/locks.ts";
 import { andThen, type MaybeAsync } from "../lib/maybe.ts";
 import { Tracer } from "../lib/trace.ts";
 import { MIB } from "../lib/units.ts";
+import { MARK_DIRTY, MARK_WRITEBACK } from "../lib/xarray.ts";
 import { AddressSpace, type AddressSpaceOperations, type MappingOptions } from "./address-space.ts";
 import { Arena } from "./arena.ts";
+import { type DirtyLimitOptions, DirtyLimits } from "./dirty-limits.ts";
 import { Folio, type FolioOwner } from "./folio.ts";
 import type { Inode } from "./inode.ts";
-import { Lruvec, type ReclaimCounters, type Shadow } from "./reclaim.ts";
+import { MemoryWaiters } from "./memory-waiters.ts";
+import { evict, Lruvec, type ReclaimCounters, type Shadow } from "./reclaim.ts";
+import type { BackingDevice } from "./superblock.ts";
 import { truncateInodePagesFinal } from "./truncate.ts";
 
 const ARENA_BYTES_DEFAULT: number = 256 * MIB;
@@ -44,8 +54,6 @@ const SHADOWS_PER_FRAME = 2;
  * Files of which only shadows are left, at most this share of the frames: they keep their inodes.
  */
 const SHADOWED_SHARE = 8;
-/** How long a task waits for memory while nothing at all moves. */
-const MEMORY_WAIT_MS = 10_000;
 
 export interface PageCacheOptions {
   readonly clock: Clock;
@@ -55,6 +63,8 @@ export interface PageCacheOptions {
   readonly raPages?: number;
   /** Largest order of folios, 8 by default; at most a 64th of the arena. 0: single pages only. */
   readonly maxOrder?: number;
+  /** How much of the memory may be dirty: 20 %, written from 10 % on. */
+  readonly dirtyLimits?: DirtyLimitOptions;
 }
 
 /** What the cache has done so far, and holds now. */
@@ -78,6 +88,11 @@ export interface CacheStats extends Readonly<ReclaimCounters> {
   readonly inactivePages: number;
   readonly freeFrames: number;
   readonly frameCount: number;
+  readonly dirtyPages: number;
+  readonly writebackPages: number;
+  /** Pages dirtied and pages written so far. */
+  readonly dirtiedPages: number;
+  readonly writtenPages: number;
 }
 
 /** Counters that the paths of the cache raise; a class, so that all see one shape. */
@@ -118,21 +133,23 @@ export class PageCache implements FolioOwner {
   nrDirtied = 0;
   /** Pages written so far (`NR_WRITTEN`). */
   nrWritten = 0;
+  readonly dirtyLimits: DirtyLimits;
   /** Told of each folio whose write has ended. */
   readonly writebackWaiters: WaitQueue = new WaitQueue();
+  /** Those who write back the files of this cache. */
+  readonly flushers: Set<BackingDevice> = new Set();
   /** The address spaces that hold pages. Those without are kept by their openers alone. */
   readonly #populated = new Set<AddressSpace>();
   /** Those of which only shadows are left; in front the one that lost its pages first. */
   readonly #shadowed = new Set<AddressSpace>();
-  readonly #memoryWaiters = new WaitQueue();
-  #watchdog: Timer | null = null;
-  /** Times that the watchdog has given up on those who waited. */
-  #stallCount = 0;
+  readonly #memoryWaiters: MemoryWaiters;
 
   constructor(options: PageCacheOptions) {
     this.clock = options.clock;
+    this.#memoryWaiters = new MemoryWaiters(options.clock);
     this.arena = Arena.create({ sizeBytes: options.arenaBytes ?? ARENA_BYTES_DEFAULT });
     this.lru = new Lruvec(this.counters);
+    this.dirtyLimits = new DirtyLimits(options.dirtyLimits);
     const { frameCount } = this.arena;
     const windowMax = Math.floor(frameCount / WINDOW_SHARE);
     this.raPages = Math.min(options.raPages ?? RA_PAGES_DEFAULT, windowMax);
@@ -142,6 +159,17 @@ export class PageCache implements FolioOwner {
 
   get memoryWaiterCount(): number {
     return this.#memoryWaiters.length;
+  }
+
+  /** Pages that hold files or are free: those that can be dirty (`global_dirtyable_memory`). */
+  get dirtyablePages(): number {
+    return this.arena.freeFrames + this.lru.active.pageCount + this.lru.inactive.pageCount;
+  }
+
+  /** Largest useful readahead window in pages now: it shrinks as memory fills with dirty pages. */
+  get windowMaxPages(): number {
+    const cleanPages = this.dirtyablePages - this.nrDirty - this.nrWriteback;
+    return Math.max(1, Math.floor(cleanPages / WINDOW_SHARE));
   }
 
   /** Makes an empty address space for `host`, whose folios `ops` fills. */
@@ -182,9 +210,21 @@ export class PageCache implements FolioOwner {
   }
 
   /**
-   * As `allocFolio`, but waits for memory while reads are in flight that will set some free. The
-   * caller holds no folio lock. Returns `-ENOMEM` if there is no hope, or when nothing has moved
-   * for ten seconds; `-EINTR` once `signal` is aborted.
+   * As `allocFolio`, for those without whom nothing is written: write-out, the journal, metadata
+   * that they need. Takes from the reserve what cannot be evicted. `null` if that is used up too.
+   */
+  allocFolioForWriteback(order: number): Folio | null {
+    const folio = this.#alloc(order, order, 0);
+    if (folio !== null) return folio;
+    const pfn = this.arena.alloc(order, true);
+    return pfn === -1 ? null : new Folio(this, pfn, order, this.arena.bytes(pfn, order));
+  }
+
+  /**
+   * As `allocFolio`, but has the flushers write what is dirty, and waits for memory while reads or
+   * writes are in flight that will set some free. The caller holds no folio lock. Returns
+   * `-ENOMEM` if there is no hope, or when none has come free for ten seconds; `-EINTR` once
+   * `signal` is aborted.
    */
   allocFolioWait(order: number, signal?: AbortSignal): MaybeAsync<Folio | Errno> {
     return this.#alloc(order, order, 0) ?? this.#allocSlow(order, signal);
@@ -205,17 +245,15 @@ export class PageCache implements FolioOwner {
     if (this.#memoryWaiters.length > 0) this.memoryProgress();
   }
 
-  /** Called by whoever makes memory free, and ends the wait of those who want some. */
+  /** Called by whoever may have made memory free: those who want some try again. */
   memoryProgress(): void {
-    this.#watchdog?.cancel();
-    this.#watchdog = null;
-    this.#memoryWaiters.wakeAll();
+    this.#memoryWaiters.wake();
   }
 
   releaseFrames(folio: Folio): void {
     assert(folio.mapping === null, "a folio in a file is referenced by it");
     this.arena.free(folio.pfn, folio.order);
-    if (this.#memoryWaiters.length > 0) this.memoryProgress();
+    this.#memoryWaiters.freed();
   }
 
   /** Called by `AddressSpace.addFolio`. */
@@ -236,33 +274,55 @@ export class PageCache implements FolioOwner {
   }
 
   /** Called by `Folio`: it became dirty (`folio_account_dirtied`). */
-  folioDirtied(_mapping: AddressSpace, folio: Folio): void {
-    this.nrDirty += folio.pageCount;
-    this.nrDirtied += folio.pageCount;
+  folioDirtied(mapping: AddressSpace, folio: Folio): void {
+    const { pageCount } = folio;
+    this.nrDirty += pageCount;
+    this.nrDirtied += pageCount;
+    const bdi = mapping.wbInode?.sb.bdi;
+    if (bdi == null) return;
+    bdi.nrDirty += pageCount;
+    bdi.nrDirtied += pageCount;
   }
 
   /** Called by `Folio`: it is not dirty any more (`folio_account_cleaned`). */
-  folioCleaned(_mapping: AddressSpace, folio: Folio): void {
+  folioCleaned(mapping: AddressSpace, folio: Folio): void {
     this.nrDirty -= folio.pageCount;
+    const bdi = mapping.wbInode?.sb.bdi;
+    if (bdi != null) bdi.nrDirty -= folio.pageCount;
   }
 
   /**
    * Called by `Folio`: it became dirty again without anybody's having written to it
    * (`folio_account_redirty`).
    */
-  folioRedirtied(_mapping: AddressSpace, folio: Folio): void {
+  folioRedirtied(mapping: AddressSpace, folio: Folio): void {
     this.nrDirtied -= folio.pageCount;
+    const bdi = mapping.wbInode?.sb.bdi;
+    if (bdi != null) bdi.nrDirtied -= folio.pageCount;
   }
 
   /** Called by `Folio`: its write begins. */
-  folioWritebackStarted(_mapping: AddressSpace, folio: Folio): void {
+  folioWritebackStarted(mapping: AddressSpace, folio: Folio): void {
     this.nrWriteback += folio.pageCount;
+    const bdi = mapping.wbInode?.sb.bdi;
+    if (bdi != null) bdi.nrWriteback += folio.pageCount;
   }
 
   /** Called by `Folio` when its write has ended; `isReclaim`: memory was waiting for that. */
-  folioWritebackEnded(_mapping: AddressSpace, folio: Folio, _isReclaim: boolean): void {
+  folioWritebackEnded(mapping: AddressSpace, folio: Folio, isReclaim: boolean): void {
     this.nrWriteback -= folio.pageCount;
     this.nrWritten += folio.pageCount;
+    const { wbInode } = mapping;
+    const bdi = wbInode?.sb.bdi;
+    if (wbInode !== null && bdi != null) {
+      bdi.nrWriteback -= folio.pageCount;
+      bdi.pagesWritten(folio.pageCount);
+      const { pages } = mapping;
+      const isClean = !pages.marked(MARK_DIRTY) && !pages.marked(MARK_WRITEBACK);
+      if (isClean) bdi.inodeCleaned(wbInode);
+    }
+    if (isReclaim) this.lru.rotateReclaimable(folio);
+    if (folio.isDropBehind) evict(folio);
     this.writebackWaiters.wakeAll();
     if (this.#memoryWaiters.length > 0) this.memoryProgress();
   }
@@ -296,6 +356,10 @@ export class PageCache implements FolioOwner {
       inactivePages: lru.inactive.pageCount,
       freeFrames: arena.freeFrames,
       frameCount: arena.frameCount,
+      dirtyPages: this.nrDirty,
+      writebackPages: this.nrWriteback,
+      dirtiedPages: this.nrDirtied,
+      writtenPages: this.nrWritten,
     };
   }
 
@@ -341,36 +405,53 @@ export class PageCache implements FolioOwner {
   #shrink(wantedPages: number): number {
     const freedPages = this.lru.shrink(wantedPages);
     if (this.shadowCount > SHADOWS_PER_FRAME * this.arena.frameCount) this.#pruneShadows();
+    if (this.lru.passedDirtyPages > 0) this.#startFlushers();
     return freedPages;
   }
 
   async #allocSlow(order: number, signal: AbortSignal | undefined): Promise<Folio | Errno> {
-    let wasIdle = false;
+    this.#memoryWaiters.begin();
+    try {
+      return await this.#allocPatiently(order, signal);
+    } finally {
+      this.#memoryWaiters.end();
+    }
+  }
+
+  async #allocPatiently(order: number, signal: AbortSignal | undefined): Promise<Folio | Errno> {
+    let isLastTry = false;
+    let flushedAt = -1;
     for (;;) {
       const folio = this.#alloc(order, order, 0);
       if (folio !== null) return folio;
       if (signal?.aborted) return -EINTR;
-      if (this.lockedCount === 0) {
-        // Nothing in flight. One turn for readers who have their data but did not run yet.
-        if (wasIdle) return -ENOMEM;
-        wasIdle = true;
-        await this.clock.turn();
+      // Once for each time that memory came free: a flusher that gets nowhere is no hope.
+      if (flushedAt !== this.#memoryWaiters.freedCount) {
+        flushedAt = this.#memoryWaiters.freedCount;
+        this.#startFlushers();
+      }
+      if (this.#mayComeFree()) {
+        isLastTry = false;
+        const status = await this.#memoryWaiters.wait(signal);
+        if (status !== 0) return status;
         continue;
       }
-      wasIdle = false;
-      const stallCount = this.#stallCount;
-      this.#watchdog ??= this.clock.setTimer(MEMORY_WAIT_MS, () => {
-        this.#stallCount++;
-        this.memoryProgress();
-      });
-      try {
-        await this.#memoryWaiters.wait(signal);
-      } catch {
-        if (this.#memoryWaiters.length === 0) this.memoryProgress();
-        return -EINTR;
-      }
-      if (this.#stallCount !== stallCount) return -ENOMEM;
+      // Nothing is under way. One turn for readers who have their data but did not run yet.
+      if (isLastTry) return -ENOMEM;
+      isLastTry = true;
+      await this.clock.turn();
     }
+  }
+
+  /** True while something is under way that will leave clean folios behind. */
+  #mayComeFree(): boolean {
+    if (this.lockedCount > 0 || this.nrWriteback > 0) return true;
+    for (const bdi of this.flushers) if (bdi.isBusy) return true;
+    return false;
+  }
+
+  #startFlushers(): void {
+    for (const bdi of this.flushers) if (bdi.nrDirty > 0) bdi.startAll();
   }
 
   /** Erases shadows that are too old to tell anything, which is at least half of them. */

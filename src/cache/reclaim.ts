@@ -211,12 +211,10 @@ export class Lruvec {
   }
 
   /**
-   * Makes `folio`, whose write has ended, the first candidate if reclaim has met it before
-   * (`folio_rotate_reclaimable`).
+   * Makes `folio`, whose write has ended and which reclaim has met before, the first candidate
+   * (`folio_rotate_reclaimable`), unless it is used again.
    */
   rotateReclaimable(folio: Folio): void {
-    if ((folio.flags & PG_RECLAIM) === 0) return;
-    folio.flags &= ~PG_RECLAIM;
     if ((folio.flags & (PG_LRU | PG_ACTIVE | PG_LOCKED | PG_DIRTY)) !== PG_LRU) return;
     this.inactive.remove(folio);
     this.inactive.pushTail(folio);
