@@ -129,6 +129,28 @@ export class BufferCache {
   }
 
   /**
+   * The buffer of block `blocknr` for somebody who fills it anew: not read, zeros where it was not
+   * cached (`sb_getblk`). It is not held. `undefined` while a read of it is under way, where memory
+   * is short, and for a block that does not exist. Never waits.
+   */
+  getblk(blocknr: number): BufferHead | undefined {
+    if (!(blocknr >= 0 && blocknr < this.blockCount) || this.#isClosed) return undefined;
+    let buffer = this.#find(blocknr);
+    if (buffer === undefined) {
+      const folio = this.mapping.cache.allocFolio(this.#order);
+      if (folio === null) return undefined;
+      this.#add(folio, blocknr);
+      buffer = this.#find(blocknr)!;
+    }
+    if (buffer.isLocked) return undefined;
+    if (!buffer.isUptodate) {
+      buffer.data.fill(0);
+      buffer.markUptodate();
+    }
+    return buffer;
+  }
+
+  /**
    * Starts to read the blocks `first .. first + count` that are neither cached nor in flight
    * (`breadahead`): one bio for each run of them. A hint: blocks that do not exist are left out,
    * and it ends early where memory is short. Never waits or fails.

@@ -14,7 +14,7 @@
  *     hold, or until memory is short.
  *  3. `run` reads at most `MISSES_MAX` times: a loop in an image ends as `EUCLEAN`, not never.
  *
- * Left out: writing, which needs handles of a transaction.
+ * Left out: writing, which is `attempt.ts`, over the buffers that are handed out here.
  */
 import { FsError, hasErrnoCode } from "../../lib/errno.ts";
 import { AsyncMutex } from "../../lib/locks.ts";
@@ -73,6 +73,8 @@ export class Metadata {
   /** Held by the one run that goes on while memory is short. */
   readonly #alone = new AsyncMutex();
   readonly #verifiedBy = new WeakMap<BufferHead, unknown>();
+  /** Called before a block is judged: one that was changed gets its checksum. */
+  beforeVerify: ((blocknr: number) => void) | undefined;
 
   constructor(buffers: BufferCache, blockCount: number) {
     this.buffers = buffers;
@@ -109,6 +111,7 @@ export class Metadata {
   ): Uint8Array {
     const buffer = this.#buffer(blocknr, aheadFirst, aheadCount);
     if (!buffer.isVerified || this.#verifiedBy.get(buffer) !== verifier) {
+      this.beforeVerify?.(blocknr);
       verifier(buffer.data, blocknr, arg);
       buffer.isVerified = true;
       this.#verifiedBy.set(buffer, verifier);
@@ -156,11 +159,30 @@ export class Metadata {
     }
   }
 
+  /** The buffer of block `blocknr`, not held. Throws as `block`. */
+  buffer(blocknr: number): BufferHead {
+    return this.#buffer(blocknr, blocknr, 1);
+  }
+
+  /**
+   * As `buffer`, for a block whose content does not matter: it is not read (`sb_getblk`). Throws
+   * `BlockMiss` only where it is being read, or memory is short: then it is loaded after all.
+   */
+  newBuffer(blocknr: number): BufferHead {
+    this.#checkRange(blocknr);
+    const buffer = this.buffers.getblk(blocknr);
+    if (buffer === undefined) throw new BlockMiss(blocknr, blocknr, 1);
+    return buffer;
+  }
+
+  #checkRange(blocknr: number): void {
+    if (blocknr >= 0 && blocknr < this.blockCount) return;
+    const detail = `block ${blocknr} is outside the file system of ${this.blockCount} blocks`;
+    throw new FsError("EUCLEAN", { detail });
+  }
+
   #buffer(blocknr: number, aheadFirst: number, aheadCount: number): BufferHead {
-    if (!(blocknr >= 0 && blocknr < this.blockCount)) {
-      const detail = `block ${blocknr} is outside the file system of ${this.blockCount} blocks`;
-      throw new FsError("EUCLEAN", { detail });
-    }
+    this.#checkRange(blocknr);
     const buffer = this.buffers.peek(blocknr);
     if (buffer === undefined) throw new BlockMiss(blocknr, aheadFirst, aheadCount);
     return buffer;
