@@ -18,8 +18,11 @@
  *     readahead is no error of anybody: who waited for it reads himself.
  *  4. Blocks from `blockCount` on do not exist, also where the last folio has room for them.
  *
- * After `__bread_gfp`, `__breadahead` and `block/fops.c` of Linux. Left out until there is
- * writing: dirty blocks and their write-out.
+ * Blocks made dirty with `BufferHead.markDirty` are written by the `writepages` of the address
+ * space, as those of a file. A journal keeps its own account of what it has changed, and writes
+ * that past the cache.
+ *
+ * After `__bread_gfp`, `__breadahead`, `clean_bdev_aliases` and `block/fops.c` of Linux.
  */
 import { Bio, REQ_META, REQ_OP_READ, REQ_RAHEAD } from "../block/bio.ts";
 import type { BlockDevice } from "../block/block-device.ts";
@@ -39,15 +42,17 @@ import {
   createEmptyBuffers,
   tryToFreeBuffers,
 } from "./buffer.ts";
+import { cleanAlias, writeBufferIfDirty } from "./buffer-alias.ts";
 import { completionsOf } from "./completion.ts";
-import type { GetBlock } from "./get-block.ts";
+import type { DeviceBuffers, GetBlock } from "./get-block.ts";
+import { mpageWritepages } from "./mpage-write.ts";
 import { blockReadFullFolio } from "./read-full-folio.ts";
 
 /** Largest block of a file system that is read here. */
 const BLOCK_BYTES_MAX = 64 * KIB;
 
 /** See the head of the file (`bd_mapping`). */
-export class BufferCache {
+export class BufferCache implements DeviceBuffers {
   /** The device's address space: page n holds the bytes of the device from 4096 * n on. */
   readonly mapping: AddressSpace;
   readonly blockBytes: number;
@@ -81,6 +86,7 @@ export class BufferCache {
       { ino: 0, size, blockBytes, rwsem: new AsyncRwLock() },
       {
         readFolio: (_file, folio) => blockReadFullFolio(folio, getBlock),
+        writepages: (mapping, wbc) => mpageWritepages(mapping, wbc, getBlock),
         isPartiallyUptodate: blockIsPartiallyUptodate,
         releaseFolio: tryToFreeBuffers,
         invalidateFolio: blockInvalidateFolio,
@@ -175,6 +181,25 @@ export class BufferCache {
       }
     }
     this.#submit(run, REQ_META | REQ_RAHEAD);
+  }
+
+  /** See `DeviceBuffers.cleanAliases`. At once if none of the blocks is dirty or being written. */
+  cleanAliases(first: number, count: number): MaybeAsync<void> {
+    const end = Math.min(first + count, this.blockCount);
+    for (let blocknr = Math.max(0, first); blocknr < end; blocknr++) {
+      const folio = this.mapping.folioAt(this.#indexOf(blocknr));
+      const buffer = folio && buffersOf(folio)?.[blocknr % this.#blocksPerFolio];
+      const cleaned = buffer && cleanAlias(buffer);
+      if (cleaned) return cleaned.then(() => this.cleanAliases(blocknr + 1, end - blocknr - 1));
+    }
+  }
+
+  /** See `DeviceBuffers.writeIfDirty`. */
+  writeIfDirty(blocknr: number): void {
+    if (!(blocknr >= 0 && blocknr < this.blockCount)) return;
+    const folio = this.mapping.folioAt(this.#indexOf(blocknr));
+    const buffer = folio && buffersOf(folio)?.[blocknr % this.#blocksPerFolio];
+    if (buffer) writeBufferIfDirty(buffer);
   }
 
   /** Waits for reads in flight and drops all blocks. Nobody may hold a buffer or wait for one. */

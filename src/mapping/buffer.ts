@@ -5,20 +5,21 @@
  *     folio 4096      [    block 8   |   block 9    |   block 10   |   block 11   ]
  *     folio.private     BufferHead     BufferHead     BufferHead     BufferHead
  *       maps to         device 50      device 51      (hole)         device 90
- *     folio.blockState  valid          valid          -              valid
+ *     folio.blockState  valid          valid, dirty   -              valid, in flight
  *
  * Two users: files of which a folio is *confused* (mpage), and the device's own address space
  * (`buffer-cache.ts`), where the metadata of a file system lies. A folio has buffers or is iomap's.
  *
  *  1. A buffer is uptodate exactly if its bytes are valid in the folio's block state, or, where
  *     the folio is one block, if the folio is: there is one truth for each byte (spec/README.md
- *     section 3).
- *  2. `isLocked` spans a read of the block; whoever locked it unlocks it, from completion.
+ *     section 3). The same holds for dirty.
+ *  2. `isLocked` spans a read or a write of the block; whoever locked it unlocks it, from
+ *     completion.
  *  3. Each hold of a buffer is a reference to its folio. A folio with a held or locked buffer
  *     keeps its buffers, so it is not reclaimed.
+ *  4. A buffer whose write failed stays uptodate: its bytes are the newest there are.
  *
- * After fs/buffer.c of Linux and `struct buffer_head`. Left out until files can be written: dirty
- * buffers and all that writes them.
+ * After fs/buffer.c of Linux and `struct buffer_head`. What writes buffers: `buffer-write.ts`.
  */
 import type { Bio } from "../block/bio.ts";
 import type { BlockDevice } from "../block/block-device.ts";
@@ -26,6 +27,7 @@ import { attachBlockState } from "../cache/block-state.ts";
 import type { Folio } from "../cache/folio.ts";
 import { assert } from "../lib/assert.ts";
 import { WaitQueue } from "../lib/locks.ts";
+import { roundDown, roundUp } from "../lib/units.ts";
 
 /** One block of a folio (`struct buffer_head`). See the head of the file. */
 export class BufferHead {
@@ -44,6 +46,14 @@ export class BufferHead {
   #waiters: WaitQueue | null = null; // Made for the first waiter, as most blocks never have one.
   /** The last mapping said so (`buffer_boundary`). */
   isBoundary = false;
+  /** It was allocated just now: what the device holds there is not the file's (`buffer_new`). */
+  isNew = false;
+  /** Not mapped, but its write-out will find room (`buffer_delay`). */
+  isDelay = false;
+  /** It is being written as a part of its folio (`buffer_async_write`). */
+  isAsyncWrite = false;
+  /** Its last write failed (`buffer_write_io_error`). */
+  hasWriteError = false;
   /** The bio with which its last read failed; `null` after readahead, for which nobody waited. */
   readFailure: Bio | null = null;
   /**
@@ -74,12 +84,12 @@ export class BufferHead {
     return this.#blocknr;
   }
 
-  /** True while a read of it is queued or in flight (`buffer_locked`). */
+  /** True while a read or a write of it is queued or in flight (`buffer_locked`). */
   get isLocked(): boolean {
     return this.#isLocked;
   }
 
-  /** True while somebody holds it or a read of it is not done (`buffer_busy`). */
+  /** True while somebody holds it or I/O of it is not done (`buffer_busy`). */
   get isBusy(): boolean {
     return this.#holdCount > 0 || this.#isLocked;
   }
@@ -91,16 +101,39 @@ export class BufferHead {
     return folio.blockState?.isValid(this.offsetBytes, this.data.length) ?? false;
   }
 
+  /** True if `data` is newer than what the device holds (`buffer_dirty`). */
+  get isDirty(): boolean {
+    const { folio } = this;
+    return folio.blockState?.isDirty(this.offsetBytes, this.data.length) ?? folio.isDirty;
+  }
+
   /** Sets where it lies (`map_bh`). */
   map(device: BlockDevice, blocknr: number): void {
     this.#device = device;
     this.#blocknr = blocknr;
+    this.isDelay = false;
   }
 
-  /** Forgets where it lies, as after a truncate (`discard_buffer`). */
-  unmap(): void {
+  /** Forgets where it lies, and that it is dirty, as after a truncate (`discard_buffer`). */
+  discard(): void {
     this.#device = null;
     this.isBoundary = false;
+    this.isNew = false;
+    this.isDelay = false;
+    this.clearDirty();
+  }
+
+  /**
+   * Makes the block, which is uptodate, dirty, and its folio with it (`mark_buffer_dirty`). The
+   * folio is locked, or something else keeps it in its file.
+   */
+  markDirty(): void {
+    this.folio.markDirtyRange(this.offsetBytes, this.data.length);
+  }
+
+  /** Forgets that the block is dirty (`clear_buffer_dirty`). The folio's own flag is left alone. */
+  clearDirty(): void {
+    this.folio.blockState?.clearDirty(this.offsetBytes, this.data.length);
   }
 
   /**
@@ -113,14 +146,14 @@ export class BufferHead {
     else this.folio.markUptodate();
   }
 
-  /** Takes it for a read (`lock_buffer`, of one that is free). */
+  /** Takes it for a read or a write (`lock_buffer`, of one that is free). */
   lock(): void {
     assert(!this.#isLocked, "a locked buffer has an owner");
     this.#isLocked = true;
     this.readFailure = null;
   }
 
-  /** Ends the read and wakes all who wait for it (`unlock_buffer`). */
+  /** Ends the read or write and wakes all who wait for it (`unlock_buffer`). */
   unlock(): void {
     assert(this.#isLocked, "only a locked buffer is unlocked");
     this.#isLocked = false;
@@ -176,14 +209,13 @@ export function createEmptyBuffers(folio: Folio, blockBytes: number): readonly B
 }
 
 /**
- * Takes the buffers off a locked, clean folio so that it can leave the cache
- * (`try_to_free_buffers`): the `releaseFolio` of block-mapped files and of devices. False if one
- * of them is busy.
+ * Takes the buffers and the state of the blocks off a locked, clean folio so that it can leave the
+ * cache (`try_to_free_buffers`): the `releaseFolio` of block-mapped files and of devices. False if
+ * it is not clean, or one of its buffers is busy.
  */
 export function tryToFreeBuffers(folio: Folio): boolean {
-  const buffers = buffersOf(folio);
-  if (buffers === null) return true;
-  for (const buffer of buffers) if (buffer.isBusy) return false;
+  if (folio.isDirty || folio.isWriteback) return false;
+  for (const buffer of buffersOf(folio) ?? []) if (buffer.isBusy) return false;
   folio.private = null;
   folio.blockState = null;
   return true;
@@ -195,14 +227,21 @@ export function tryToFreeBuffers(folio: Folio): boolean {
  * or not.
  */
 export function blockInvalidateFolio(folio: Folio, offsetBytes: number, lengthBytes: number): void {
-  const buffers = buffersOf(folio);
-  if (buffers === null) return;
   const endBytes = offsetBytes + lengthBytes;
-  for (const buffer of buffers) {
+  for (const buffer of buffersOf(folio) ?? []) {
     const bufferEndBytes = buffer.offsetBytes + buffer.data.length;
-    if (buffer.offsetBytes >= offsetBytes && bufferEndBytes <= endBytes) buffer.unmap();
+    if (buffer.offsetBytes >= offsetBytes && bufferEndBytes <= endBytes) buffer.discard();
   }
-  if (lengthBytes === folio.sizeBytes) folio.private = null;
+  if (lengthBytes === folio.sizeBytes) {
+    folio.private = null;
+    folio.blockState = null;
+    return;
+  }
+  const state = folio.blockState;
+  if (state === null) return;
+  const first = roundUp(offsetBytes, state.unitBytes);
+  const end = roundDown(endBytes, state.unitBytes);
+  if (end > first) state.clearDirty(first, end - first);
 }
 
 /**
@@ -214,13 +253,7 @@ export function blockIsPartiallyUptodate(
   fromBytes: number,
   countBytes: number,
 ): boolean {
-  const buffers = buffersOf(folio);
-  if (buffers === null) return false;
-  const toBytes = Math.min(fromBytes + countBytes, folio.sizeBytes);
-  for (const buffer of buffers) {
-    const bufferEndBytes = buffer.offsetBytes + buffer.data.length;
-    if (bufferEndBytes <= fromBytes || buffer.offsetBytes >= toBytes) continue;
-    if (!buffer.isUptodate) return false;
-  }
-  return true;
+  const state = folio.blockState;
+  if (state === null) return false;
+  return state.isValid(fromBytes, Math.min(countBytes, folio.sizeBytes - fromBytes));
 }

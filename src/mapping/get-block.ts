@@ -1,9 +1,14 @@
 /**
  * The question that a block-mapped file system answers: where on which device does this block of
- * the file lie?
+ * the file lie, or is it to lie from now on?
  *
  *     file      .. b ........ b + run ..          `BlockMap.sizeBytes` = run * blockBytes
  *     device    .. blocknr .. blocknr + run ..    contiguous, or a hole: `isMapped` false
+ *
+ *     create    who asks                    a missing block is
+ *     false     reads                       a hole
+ *     true      a write into the cache      allocated (`isNew`), or promised (`isDelay`)
+ *     true      the write-out               allocated: then `onWritten` may be set
  *
  * mpage and the buffers ask it through `askBlock`, which is the border between code that may
  * throw and code that returns errnos (rule JS-8): whatever a `GetBlock` does, its caller sees 0
@@ -35,11 +40,21 @@ export interface BlockMap {
   isBoundary: boolean;
   /** Freshly allocated: what the device holds there is not the file's. Never for a read. */
   isNew: boolean;
+  /** Not mapped, but there is room for it on the device, which its write-out will take. */
+  isDelay: boolean;
   /** The first block's data was put into `folio` already; no read is needed. */
   isUptodate: boolean;
   bdev: BlockDevice | null;
-  /** In: the locked folio that is being filled, for file systems that have the data at hand. */
+  /**
+   * In: the locked folio that is being filled or written, for file systems that have the data at
+   * hand, or map all of the folio at once.
+   */
   folio?: Folio | null;
+  /**
+   * Called once when the folio that is being written has been, or was given up: what the file
+   * system keeps from being committed until its data is on the device.
+   */
+  onWritten?: (() => void) | null;
 }
 
 /**
@@ -63,9 +78,11 @@ export function createBlockMap(): BlockMap {
     sizeBytes: 0,
     isBoundary: false,
     isNew: false,
+    isDelay: false,
     isUptodate: false,
     bdev: null,
     folio: null,
+    onWritten: null,
   };
 }
 
@@ -74,18 +91,36 @@ export function clearBlockMap(map: BlockMap): void {
   map.isMapped = false;
   map.isBoundary = false;
   map.isNew = false;
+  map.isDelay = false;
   map.isUptodate = false;
   map.bdev = null;
+  map.onWritten = null;
 }
 
 /** Which block of which inode is asked for, and for how much. */
 export interface BlockQuestion {
   readonly inode: Inode;
   readonly getBlock: GetBlock;
+  /** Missing blocks are to be allocated; false if left out. */
+  readonly create?: boolean;
 }
 
 /**
- * Asks for `wantedBytes` from `fileBlock` on without allocating, and looks the answer over.
+ * What the cache of the device itself holds of blocks that now belong to a file
+ * (`clean_bdev_aliases`, `write_boundary_block`).
+ */
+export interface DeviceBuffers {
+  /**
+   * Forgets that `count` blocks from `first` on are dirty, and waits until none of them is being
+   * written: their old content must not land on the file's.
+   */
+  cleanAliases(first: number, count: number): MaybeAsync<void>;
+  /** Starts to write block `blocknr` if it is cached and dirty, and nobody else does. */
+  writeIfDirty(blocknr: number): void;
+}
+
+/**
+ * Asks for `wantedBytes` from `fileBlock` on, and looks the answer over.
  *
  * Returns 0 with `map` filled, or a negative errno with `map` cleared: what `getBlock` returned,
  * the errno of what it threw or rejected with, `-EIO` for an answer that cannot be (no device, a
@@ -103,7 +138,7 @@ export function askBlock(
   const { inode, getBlock } = question;
   let answer: MaybeAsync<Errno>;
   try {
-    answer = getBlock(inode, fileBlock, map, false);
+    answer = getBlock(inode, fileBlock, map, question.create === true);
   } catch (thrown) {
     return refuse(map, errnoOf(thrown));
   }

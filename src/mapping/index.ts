@@ -4,7 +4,10 @@
  */
 export * from "./buffer.ts";
 export * from "./buffer-cache.ts";
-export type { BlockMap, GetBlock } from "./get-block.ts";
+export { blockTruncatePage, blockWriteBegin, blockWriteEnd } from "./buffer-write.ts";
+export type { BlockMap, DeviceBuffers, GetBlock } from "./get-block.ts";
 export * from "./iomap/index.ts";
 export { mpageReadahead, mpageReadFolio, mpageReadpages } from "./mpage.ts";
+export { mpageWritepages } from "./mpage-write.ts";
 export { blockReadFullFolio } from "./read-full-folio.ts";
+export { blockWriteFullFolio } from "./write-full-folio.ts";

@@ -1,6 +1,6 @@
 /**
- * BlockMappedFile: a file whose blocks lie where the test says, read through mpage with the real
- * cache over a real block device, whose content is random bytes.
+ * BlockMappedFile: a file whose blocks lie where the test says, read and written through mpage with
+ * the real cache over a real block device, whose content is random bytes.
  *
  *     const file = new BlockMappedFile({ blockBytes: 1024, blocks: [50, 51, HOLE, HOLE, 54] });
  *     await file.readahead(0, 2);
@@ -13,7 +13,13 @@ import { filemapRead } from "../../src/cache/filemap.ts";
 import type { Folio } from "../../src/cache/folio.ts";
 import type { Inode } from "../../src/cache/inode.ts";
 import { PageCache } from "../../src/cache/page-cache.ts";
+import { doWritepages } from "../../src/cache/page-writeback.ts";
 import { forcePageCacheRa } from "../../src/cache/readahead.ts";
+import {
+  WB_SYNC_ALL,
+  WritebackControl,
+  type WritebackOptions,
+} from "../../src/cache/writeback-control.ts";
 import { assert } from "../../src/lib/assert.ts";
 import { VirtualClock } from "../../src/lib/clock.ts";
 import type { Errno } from "../../src/lib/errno.ts";
@@ -27,8 +33,10 @@ import {
   tryToFreeBuffers,
 } from "../../src/mapping/buffer.ts";
 import { BufferCache } from "../../src/mapping/buffer-cache.ts";
+import { blockWriteBegin, blockWriteEnd } from "../../src/mapping/buffer-write.ts";
 import type { BlockMap, GetBlock } from "../../src/mapping/get-block.ts";
 import { mpageReadahead, mpageReadFolio } from "../../src/mapping/mpage.ts";
+import { mpageWritepages } from "../../src/mapping/mpage-write.ts";
 import { FaultyStore } from "../../src/store/faulty-store.ts";
 import { MemoryStore } from "../../src/store/memory-store.ts";
 import { RecordingDevice } from "./recording-device.ts";
@@ -104,6 +112,11 @@ export class BlockMappedFile {
         isPartiallyUptodate: blockIsPartiallyUptodate,
         releaseFolio: tryToFreeBuffers,
         invalidateFolio: blockInvalidateFolio,
+        writepages: (mapping, wbc) => mpageWritepages(mapping, wbc, this.getBlock, this.buffers),
+        writeBegin: (iocb, mapping, posBytes, lengthBytes) =>
+          blockWriteBegin(iocb, mapping, posBytes, lengthBytes, this.getBlock, this.buffers),
+        writeEnd: (_iocb, mapping, posBytes, lengthBytes, copiedBytes, folio) =>
+          blockWriteEnd(mapping, posBytes, lengthBytes, copiedBytes, folio),
       },
       { maxOrder: 0, ...options },
     );
@@ -163,6 +176,35 @@ export class BlockMappedFile {
     map.sizeBytes = count * this.blockBytes;
     map.isBoundary = boundaries?.includes(fileBlock + count - 1) === true;
     return 0;
+  }
+
+  /**
+   * Caches the pages `first..last`, both included, uptodate and dirty, with bytes that differ from
+   * the device's.
+   */
+  dirty(first: number, last: number): void {
+    for (let index = first; index <= last; index++) {
+      const folio = this.mapping.folioAt(index) ?? this.lockedFolio(index);
+      folio.bytes.fill(0x40 + (index % 0x40));
+      folio.markUptodate();
+      folio.markDirty();
+      if (folio.isLocked) folio.unlock();
+    }
+  }
+
+  /** Writes what is dirty, by default all of it and for safety, and waits until it is written. */
+  async writeOut(options: Partial<WritebackOptions> = {}): Promise<Errno> {
+    const errno = await doWritepages(
+      this.mapping,
+      new WritebackControl({ syncMode: WB_SYNC_ALL, ...options }),
+    );
+    await this.settle();
+    return errno;
+  }
+
+  /** What the device holds of `count` blocks from `block` on. */
+  onDevice(block: number, count = 1): Uint8Array {
+    return this.memory.bytes.slice(block * this.blockBytes, (block + count) * this.blockBytes);
   }
 
   /** Starts a readahead of `pageCount` pages from page `index` on, and waits for its end. */
