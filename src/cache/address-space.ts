@@ -244,9 +244,10 @@ export class AddressSpace {
    * Locks a folio from `allocFolio` and puts it into the index from page `index` on, a multiple
    * of its size (`filemap_add_folio`). The index takes a reference of its own. Returns 0;
    * `-EEXIST` if a page there is cached, `-EFBIG` behind the last page, `-EBADF` while the
-   * mapping is closed: then the folio is as it was. Never waits.
+   * mapping is closed: then the folio is as it was. One that is made to be written to,
+   * `isForWrite`, does not count as having come back. Never waits.
    */
-  addFolio(folio: Folio, index: number): Errno {
+  addFolio(folio: Folio, index: number, isForWrite = false): Errno {
     assert(folio.mapping === null, "a folio is in one file at most");
     assert(folio.order >= this.minOrder, "a folio holds whole blocks");
     const last = index + folio.pageCount - 1;
@@ -261,7 +262,7 @@ export class AddressSpace {
     folio.index = index;
     folio.get();
     this.nrpages += folio.pageCount;
-    this.cache.folioAdded(this, folio, shadow);
+    this.cache.folioAdded(this, folio, isForWrite ? undefined : shadow);
     return 0;
   }
 

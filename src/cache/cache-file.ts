@@ -39,6 +39,8 @@ export class CacheFile {
   isRandom = false;
   /** Up to where write errors were reported to this file. */
   readonly wbErrSince: ErrseqCursor;
+  /** The same for the errors of the whole file system, of which `syncfs` tells. */
+  readonly sbErrSince: ErrseqCursor;
   /**
    * The folio read last: a reader of small pieces finds it without a walk. May have left the
    * file.
@@ -49,6 +51,7 @@ export class CacheFile {
     this.mapping = mapping;
     this.ra = new FileRaState(mapping.raPages);
     this.wbErrSince = { since: mapping.wbErr.sample() };
+    this.sbErrSince = { since: mapping.wbInode?.sb.wbErr.sample() ?? 0 };
   }
 }
 

@@ -1,5 +1,5 @@
 /**
- * fadvise: what a program tells about the reads to come.
+ * fadvise: what a program tells about the reads and writes to come.
  *
  * After `mm/fadvise.c` of Linux; the end of DONTNEED as in newer kernels.
  */
@@ -8,6 +8,7 @@ import { andThen, type MaybeAsync } from "../lib/maybe.ts";
 import { pageOfByte, pagesOfBytes } from "../lib/units.ts";
 import { INDEX_MAX } from "../lib/xarray.ts";
 import type { CacheFile } from "./cache-file.ts";
+import { filemapFlushRange } from "./filemap-flush.ts";
 import { forcePageCacheRa } from "./readahead.ts";
 import { invalidateMappingPages } from "./truncate.ts";
 
@@ -21,9 +22,9 @@ export const POSIX_FADV_NOREUSE = 5;
 /**
  * Takes `advice`, a `POSIX_FADV_*`, about the bytes from `offsetBytes` on (`generic_fadvise`);
  * `lengthBytes` 0 means to the end. NORMAL, RANDOM and SEQUENTIAL set how the whole file is read
- * ahead; WILLNEED starts to read the range, at most one window of it; DONTNEED drops what is
- * clean and wholly inside. Returns 0, or `-EINVAL` for a negative length or an unknown advice.
- * Waits at most until reads are submitted.
+ * ahead; WILLNEED starts to read the range, at most one window of it; DONTNEED starts to write what
+ * is dirty and drops what is clean and wholly inside. Returns 0, or `-EINVAL` for a negative length
+ * or an unknown advice. Waits at most until reads or writes are submitted.
  */
 export function fadvise(
   file: CacheFile,
@@ -53,8 +54,10 @@ export function fadvise(
       return andThen(forcePageCacheRa(file, first, last - first + 1), () => 0);
     }
     case POSIX_FADV_DONTNEED:
-      dropRange(file, offsetBytes, lastByte);
-      return 0;
+      return andThen(filemapFlushRange(mapping, offsetBytes, lastByte), () => {
+        dropRange(file, offsetBytes, lastByte);
+        return 0;
+      });
     case POSIX_FADV_NOREUSE:
       return 0;
     default:

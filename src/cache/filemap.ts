@@ -29,7 +29,12 @@ import { filemapReadFolio } from "./read-folio.ts";
 import { pageCacheAsyncRa, pageCacheSyncRa } from "./readahead.ts";
 
 export { IOCB_NOIO, IOCB_NOWAIT, type Kiocb } from "./kiocb.ts";
-export { filemapGetFolio, filemapGrabFolio, readMappingFolio } from "./mapping-folio.ts";
+export {
+  filemapGetFolio,
+  filemapGrabFolio,
+  filemapWriteFolio,
+  readMappingFolio,
+} from "./mapping-folio.ts";
 
 const READY: number = PG_UPTODATE;
 const READY_MASK: number = PG_UPTODATE | PG_READAHEAD;

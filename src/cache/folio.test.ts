@@ -43,11 +43,8 @@ test("waitLocked waits until the lock is given up, and does not take it: nobody 
   const { folio } = makeFolio();
   expect(folio.waitLocked()).toBeUndefined();
   folio.tryLock();
-  let isOver = false;
   const next = folio.lock();
-  const waiting = Promise.resolve(folio.waitLocked()).then(() => {
-    isOver = true;
-  });
+  const waiting = folio.waitLocked();
   folio.unlock();
   await next;
   await waiting;

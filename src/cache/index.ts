@@ -25,8 +25,27 @@ export {
   filemapGetFolio,
   filemapGrabFolio,
   filemapRead,
+  filemapWriteFolio,
   readMappingFolio,
 } from "./filemap.ts";
+export {
+  fileFdatawaitRange,
+  filemapCheckErrors,
+  filemapFdatawaitKeepErrors,
+  filemapFdatawaitRange,
+  filemapFdatawrite,
+  filemapFdatawriteRange,
+  filemapFlush,
+  filemapFlushRange,
+  filemapRangeHasWriteback,
+  filemapWriteAndWaitRange,
+  filemapWriteback,
+  fileWriteAndWaitRange,
+  genericBuffersFsync,
+  type WriteBudget,
+  writeOneFolio,
+} from "./filemap-flush.ts";
+export { genericFileDirectWrite, genericPerformWrite } from "./filemap-write.ts";
 export { Folio } from "./folio.ts";
 export type { Inode } from "./inode.ts";
 export {
@@ -38,6 +57,17 @@ export {
   type Kiocb,
 } from "./kiocb.ts";
 export { type CacheStats, PageCache, type PageCacheOptions } from "./page-cache.ts";
+export {
+  doWritepages,
+  failWrite,
+  filemapDirtyFolio,
+  folioEndWriteback,
+  genericWritepages,
+  tagPagesForWriteback,
+  WritebackIter,
+  type WritepageFn,
+  writeCachePages,
+} from "./page-writeback.ts";
 export {
   forcePageCacheRa,
   pageCacheAsyncRa,
@@ -53,7 +83,17 @@ export {
   type Superblock,
   WbInode,
 } from "./superblock.ts";
-export { invalidateMappingPages, truncateInodePagesFinal } from "./truncate.ts";
+export {
+  invalidateInodePages2,
+  invalidateInodePages2Range,
+  invalidateMappingPages,
+  pagecacheIsizeExtended,
+  truncateInodePages,
+  truncateInodePagesFinal,
+  truncateInodePagesRange,
+  truncatePagecache,
+  truncateSetsize,
+} from "./truncate.ts";
 export {
   AOP_WRITEPAGE_ACTIVATE,
   WB_SYNC_ALL,

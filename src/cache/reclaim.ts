@@ -261,7 +261,7 @@ export function isEvictable(folio: Folio): boolean {
 }
 
 /** Asks the file system to let go of what it attached to `folio` (`filemap_release_folio`). */
-function filemapReleaseFolio(mapping: AddressSpace, folio: Folio): boolean {
+export function filemapReleaseFolio(mapping: AddressSpace, folio: Folio): boolean {
   if (folio.private === null && folio.blockState === null) return true;
   const isOwned = folio.private === null || mapping.ops.releaseFolio !== undefined;
   assert(isOwned, "who attaches something to a folio says when it can go");
