@@ -188,7 +188,7 @@ export class Attempt implements Handle {
     this.#copies[at] ??= new Uint8Array(block.data.length);
     this.#copies[at].set(block.data);
     block.touchedBy = this.#serial;
-    block.freed = null;
+    if (wasFreed) block.freed = null; // Not if a transaction before this one has freed it.
     if (!wasRunning) {
       block.running = transaction;
       transaction.blocks.add(block);

@@ -5,8 +5,8 @@
  */
 import type { BlockDevice } from "../../block/block-device.ts";
 import { flushDevice } from "../../block/write-device.ts";
-import type { BlockTable, LogSink, PreparedCommit, Transaction } from "./transaction.ts";
 import { writeHome } from "./home-writes.ts";
+import type { BlockTable, LogSink, PreparedCommit, Transaction } from "./transaction.ts";
 
 const MAX_BLOCKS = 4096;
 
@@ -55,7 +55,8 @@ export class DirectLog implements LogSink {
     }
   }
 
-  async makeRoom(): Promise<void> {}
+  readonly isCrowded = false;
+  async checkpoint(): Promise<void> {}
 
   async empty(): Promise<void> {}
 

@@ -14,6 +14,7 @@
  * After `transaction_t` and `struct journal_head` in `include/linux/jbd2.h`.
  */
 import { assert } from "../../lib/assert.ts";
+import type { MaybeAsync } from "../../lib/maybe.ts";
 import type { BufferHead } from "../../mapping/buffer.ts";
 import type { BufferCache } from "../../mapping/buffer-cache.ts";
 import type { Seal } from "./handle.ts";
@@ -154,6 +155,8 @@ export interface LogSink {
   isLogged(blocknr: number): boolean;
   /** True if a transaction of `maxBlocks` blocks can be committed without waiting for space. */
   hasRoom(): boolean;
+  /** True if it would be good to `checkpoint` before room is needed. */
+  readonly isCrowded: boolean;
   /**
    * Copies all that `transaction` writes. Synchronous: the blocks change again right after.
    * `ordered` resolves when its data is on disk.
@@ -162,14 +165,18 @@ export interface LogSink {
   /** Takes over the blocks of `transaction`, which is durable now. */
   committed(transaction: Transaction): void;
   /**
-   * Makes `hasRoom` true and lets blocks go, by writing them home. `commitRunning` commits what
-   * has changed the blocks that stand in the way.
+   * Writes committed blocks home and lets them go, and makes their space in the log free. Without
+   * `commitRunning` only what can go; with it all that is committed now, for which it commits the
+   * transaction that has changed the rest since.
    *
    * @throws {FsError} `EIO` if a write fails
    */
-  makeRoom(commitRunning: () => Promise<void>): Promise<void>;
-  /** Writes all home; `nextTid` is the first id that was not used. Nothing is committed meanwhile. */
-  empty(commitRunning: () => Promise<void>, nextTid: number): Promise<void>;
+  checkpoint(commitRunning?: () => MaybeAsync<void>): Promise<void>;
+  /**
+   * As `checkpoint`, and notes that there is nothing to recover; `nextTid` is the first id that was
+   * not used. Nothing is to be run meanwhile.
+   */
+  empty(commitRunning: () => MaybeAsync<void>, nextTid: number): Promise<void>;
   /** Notes on disk, as far as that goes, that the log was given up. Never rejects. */
   abort(): Promise<void>;
 }

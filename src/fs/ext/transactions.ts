@@ -61,6 +61,7 @@ export class ExtTransactions implements Transactions {
   #switching: Promise<Committing> | null = null;
   #committing: Committing | null = null;
   #makingRoom: Promise<void> | null = null;
+  #isCheckpointing = false;
   #timer: Timer | null = null;
   #failure: Error | undefined;
   #isClosed = false;
@@ -119,7 +120,7 @@ export class ExtTransactions implements Transactions {
     await this.commit();
     this.#throwIfFailed();
     try {
-      await this.log.empty(() => this.#commitRunning(), this.#running.tid);
+      await this.log.empty(() => this.commit(), this.#running.tid);
     } catch (thrown) {
       throw await this.#abort(thrown);
     }
@@ -209,12 +210,26 @@ export class ExtTransactions implements Transactions {
 
   async #emptyLog(): Promise<void> {
     await this.#committing?.done; // Whose blocks may be those that are in the way.
-    if (this.#hasRoom()) return;
+    if (!this.#hasRoom()) await this.#checkpoint(true);
+  }
+
+  async #checkpoint(isAll: boolean): Promise<void> {
     try {
-      await this.log.makeRoom(() => this.#commitRunning());
+      await this.log.checkpoint(isAll ? () => this.commit() : undefined);
     } catch (thrown) {
       throw await this.#abort(thrown);
     }
+  }
+
+  /** Writes home what can go, before somebody has to wait for it. */
+  #checkpointSoon(): void {
+    const isFull = this.#table.size * 2 > this.#maxHeld;
+    if (this.#isCheckpointing || !(isFull || this.log.isCrowded)) return;
+    this.#isCheckpointing = true;
+    const end = (): void => {
+      this.#isCheckpointing = false;
+    };
+    this.#checkpoint(false).then(end, end);
   }
 
   #startTimer(): void {
@@ -285,6 +300,7 @@ export class ExtTransactions implements Transactions {
     this.log.committed(transaction);
     this.#committedTid = transaction.tid;
     for (const done of transaction.onCommit) done();
+    this.#checkpointSoon();
   }
 
   /** Invariant 3 (`jbd2_journal_abort`). Returns what the caller throws. */
