@@ -10,9 +10,12 @@
 import { FsError } from "../../lib/errno.ts";
 
 export const COMPAT_HAS_JOURNAL = 0x4;
+export const COMPAT_EXT_ATTR = 0x8;
+export const COMPAT_RESIZE_INODE = 0x10;
 export const COMPAT_DIR_INDEX = 0x20;
 export const COMPAT_SPARSE_SUPER2 = 0x200;
 export const COMPAT_FAST_COMMIT = 0x400;
+export const COMPAT_STABLE_INODES = 0x800;
 export const COMPAT_ORPHAN_FILE = 0x1000;
 
 const INCOMPAT_COMPRESSION = 0x1;
@@ -23,6 +26,7 @@ export const INCOMPAT_META_BG = 0x10;
 export const INCOMPAT_EXTENTS = 0x40;
 export const INCOMPAT_64BIT = 0x80;
 export const INCOMPAT_MMP = 0x100;
+export const INCOMPAT_FLEX_BG = 0x200;
 export const INCOMPAT_EA_INODE = 0x400;
 const INCOMPAT_DIRDATA = 0x1000;
 export const INCOMPAT_CSUM_SEED = 0x2000;
@@ -32,14 +36,18 @@ export const INCOMPAT_ENCRYPT = 0x1_0000;
 export const INCOMPAT_CASEFOLD = 0x2_0000;
 
 export const RO_COMPAT_SPARSE_SUPER = 0x1;
+export const RO_COMPAT_LARGE_FILE = 0x2;
 export const RO_COMPAT_HUGE_FILE = 0x8;
 export const RO_COMPAT_GDT_CSUM = 0x10;
+export const RO_COMPAT_DIR_NLINK = 0x20;
+export const RO_COMPAT_EXTRA_ISIZE = 0x40;
 export const RO_COMPAT_QUOTA = 0x100;
 export const RO_COMPAT_BIGALLOC = 0x200;
 export const RO_COMPAT_METADATA_CSUM = 0x400;
 export const RO_COMPAT_READONLY = 0x1000;
 export const RO_COMPAT_PROJECT = 0x2000;
 export const RO_COMPAT_SHARED_BLOCKS = 0x4000;
+export const RO_COMPAT_VERITY = 0x8000;
 export const RO_COMPAT_ORPHAN_PRESENT = 0x1_0000;
 
 type NameTable = readonly (readonly [bit: number, name: string])[];
@@ -136,6 +144,25 @@ export function featureNames(features: Features): {
     incompat: namesOf(features.incompat, INCOMPAT_NAMES, "I"),
     roCompat: namesOf(features.roCompat, RO_COMPAT_NAMES, "R"),
   };
+}
+
+/** Which of the three words a feature is in. */
+export type FeatureKind = keyof Features;
+
+/** The word and the bit of the feature `name`, undefined if there is none of that name. */
+export function featureBit(
+  name: string,
+): { readonly kind: FeatureKind; readonly bit: number } | undefined {
+  const tables: readonly (readonly [FeatureKind, NameTable])[] = [
+    ["compat", COMPAT_NAMES],
+    ["incompat", INCOMPAT_NAMES],
+    ["roCompat", RO_COMPAT_NAMES],
+  ];
+  for (const [kind, table] of tables) {
+    const row = table.find((entry) => entry[1] === name);
+    if (row !== undefined) return { kind, bit: row[0] };
+  }
+  return undefined;
 }
 
 /** Names of the ro_compat features that quire does not know: the image may only be read then. */

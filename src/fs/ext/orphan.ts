@@ -18,8 +18,8 @@ import type { ExtInode } from "./inode.ts";
 import { INODE } from "./layout.ts";
 import type { BlockVerifier } from "./metadata.ts";
 
-const ORPHAN_MAGIC = 0x0b10_ca04;
-const ORPHAN_TAIL_BYTES = 8;
+export const ORPHAN_MAGIC = 0x0b10_ca04;
+export const ORPHAN_TAIL_BYTES = 8;
 const INO_BYTES = 4;
 /** Read together on a miss: the file has 32 blocks or some more, and all are wanted. */
 const AHEAD_BLOCKS = 32;
