@@ -12,7 +12,7 @@
  * After `fs/ext4/super.c` (`descriptor_loc`, `ext4_check_descriptors`,
  * `ext4_group_desc_csum_verify`).
  */
-import { le16, le32 } from "../../lib/bytes.ts";
+import { le16, le32, putLe16 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
 import { MIB } from "../../lib/units.ts";
 import { descriptorChecksum, descriptorCrc16 } from "./checksum.ts";
@@ -35,6 +35,14 @@ export interface GroupDescriptor {
   readonly flags: number;
   /** Inodes at the end of the table that were never used. */
   readonly itableUnused: number;
+  /** As stored: 32 bits, or the low 16 of them in a short descriptor. */
+  readonly blockBitmapCsum: number;
+  readonly inodeBitmapCsum: number;
+}
+
+/** True if a descriptor has room for the upper halves of the checksums of bitmaps. */
+export function hasWideBitmapCsum(sb: Superblock): boolean {
+  return sb.descriptorBytes >= GD.bg_inode_bitmap_csum_hi + 2;
 }
 
 /** Where descriptors come from: the table on disk, or a writer's memory. */
@@ -59,6 +67,31 @@ export function hasSuperblockCopy(sb: Superblock, group: number): boolean {
   if (!sb.hasRoCompat(RO_COMPAT_SPARSE_SUPER)) return true;
   if (group === 1) return true;
   return isPowerOf(group, 3) || isPowerOf(group, 5) || isPowerOf(group, 7);
+}
+
+/** Blocks of descriptors in `group` (`ext4_bg_num_gdb`). */
+export function descriptorBlocksIn(sb: Superblock, group: number): number {
+  const perBlock = sb.descriptorsPerBlock;
+  const hasMetaBg = sb.hasIncompat(INCOMPAT_META_BG);
+  if (hasMetaBg && group >= sb.firstMetaBg * perBlock) {
+    // The first, the second and the last of each meta group hold its one block of descriptors.
+    const index = group % perBlock;
+    return index <= 1 || index === perBlock - 1 ? 1 : 0;
+  }
+  if (!hasSuperblockCopy(sb, group)) return 0;
+  return hasMetaBg ? sb.firstMetaBg : sb.descriptorBlockCount;
+}
+
+/**
+ * Blocks at the start of `group` that the copies of superblock and descriptors take, with those
+ * reserved for more descriptors (`ext4_num_base_meta_clusters`).
+ */
+export function copyBlocksIn(sb: Superblock, group: number): number {
+  const hasCopy = hasSuperblockCopy(sb, group);
+  const isMeta =
+    sb.hasIncompat(INCOMPAT_META_BG) && group >= sb.firstMetaBg * sb.descriptorsPerBlock;
+  const reserved = hasCopy && !isMeta ? le16(sb.raw, SB.s_reserved_gdt_blocks) : 0;
+  return (hasCopy ? 1 : 0) + descriptorBlocksIn(sb, group) + reserved;
 }
 
 /** The block with the superblock that is in use, 0 or 1 for the primary one. */
@@ -144,10 +177,7 @@ export class GroupTable implements DescriptorSource {
   #isChecksumGood(group: number, raw: Uint8Array): boolean {
     const sb = this.#sb;
     if (!sb.hasDescriptorCsum) return true;
-    const computed = sb.hasMetadataCsum
-      ? descriptorChecksum(sb.seed, group, raw)
-      : descriptorCrc16(sb.uuid, group, raw);
-    return computed === le16(raw, GD.bg_checksum);
+    return descriptorSum(sb, group, raw) === le16(raw, GD.bg_checksum);
   }
 
   #decode(group: number, raw: Uint8Array, hasFlags: boolean): GroupDescriptor {
@@ -179,6 +209,38 @@ export class GroupTable implements DescriptorSource {
       usedDirCount: wide16(GD.bg_used_dirs_count_lo, GD.bg_used_dirs_count_hi),
       flags: hasFlags ? le16(raw, GD.bg_flags) : 0,
       itableUnused,
+      blockBitmapCsum: wide16(GD.bg_block_bitmap_csum_lo, GD.bg_block_bitmap_csum_hi),
+      inodeBitmapCsum: wide16(GD.bg_inode_bitmap_csum_lo, GD.bg_inode_bitmap_csum_hi),
     };
   }
+}
+
+/** Checksum of a descriptor by the feature that the volume has (`ext4_group_desc_csum`). */
+function descriptorSum(sb: Superblock, group: number, raw: Uint8Array): number {
+  return sb.hasMetadataCsum
+    ? descriptorChecksum(sb.seed, group, raw)
+    : descriptorCrc16(sb.uuid, group, raw);
+}
+
+/**
+ * Puts what changes of a descriptor, and its checksum, into `raw`, its bytes in the table
+ * (`ext4_group_desc_csum_set`). Fields that the volume's features do not have stay as they are.
+ */
+export function encodeDescriptor(sb: Superblock, row: GroupDescriptor, raw: Uint8Array): void {
+  const isWide = raw.length > DESCRIPTOR_BYTES;
+  const put = (lo: number, hi: number, value: number): void => {
+    putLe16(raw, lo, value);
+    if (isWide) putLe16(raw, hi, value >>> 16);
+  };
+  put(GD.bg_free_blocks_count_lo, GD.bg_free_blocks_count_hi, row.freeClusterCount);
+  put(GD.bg_free_inodes_count_lo, GD.bg_free_inodes_count_hi, row.freeInodeCount);
+  put(GD.bg_used_dirs_count_lo, GD.bg_used_dirs_count_hi, row.usedDirCount);
+  if (!sb.hasDescriptorCsum) return;
+  putLe16(raw, GD.bg_flags, row.flags);
+  put(GD.bg_itable_unused_lo, GD.bg_itable_unused_hi, row.itableUnused);
+  if (sb.hasMetadataCsum) {
+    put(GD.bg_block_bitmap_csum_lo, GD.bg_block_bitmap_csum_hi, row.blockBitmapCsum);
+    put(GD.bg_inode_bitmap_csum_lo, GD.bg_inode_bitmap_csum_hi, row.inodeBitmapCsum);
+  }
+  putLe16(raw, GD.bg_checksum, descriptorSum(sb, row.group, raw));
 }

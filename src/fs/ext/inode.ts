@@ -19,6 +19,7 @@
  */
 
 import type { AddressSpace } from "../../cache/address-space.ts";
+import type { WbInode } from "../../cache/superblock.ts";
 import { ByteSlab } from "../../lib/byte-slab.ts";
 import { isZero, joinHiLo, le16, le32, putLe32 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
@@ -32,6 +33,7 @@ import {
   INCOMPAT_LARGE_DIR,
   RO_COMPAT_PROJECT,
 } from "./features.ts";
+import type { DelallocRanges } from "./delalloc.ts";
 import type { Handle } from "./handle.ts";
 import {
   CASEFOLD_FL,
@@ -129,13 +131,17 @@ export class ExtInode implements VfsInode {
   /** Start of the checksums of this inode's blocks. */
   readonly checksumSeed: number;
   /** Bytes of the extra fields, 0 in inodes of 128 bytes. */
-  readonly extraIsize: number;
+  extraIsize: number;
   projectId: number;
   readonly rwsem: AsyncRwLock = new AsyncRwLock();
   /** Counts changes of the block map (`i_es_seq`): a mapping is fresh while it is the same. */
   mapSeq = 0;
   /** The file's cache, made when it is first opened. */
   mapping: AddressSpace | undefined = undefined;
+  /** State of its write-back, where the mount may be written; set before `mapping`. */
+  wb: WbInode | null = null;
+  /** Blocks without a place that dirty folios were promised; undefined while there are none. */
+  delalloc: DelallocRanges | undefined = undefined;
   /** Open files, which keep an inode without names (`i_count`, of those that matter). */
   openCount = 0;
   /** The last transaction that changed it (`i_sync_tid`), 0 for none of this mount. */

@@ -15,10 +15,9 @@ import {
   COMPAT_HAS_JOURNAL,
   INCOMPAT_64BIT,
   INCOMPAT_EXTENTS,
-  INCOMPAT_META_BG,
   RO_COMPAT_BIGALLOC,
 } from "./features.ts";
-import { type GroupDescriptor, hasSuperblockCopy } from "./group.ts";
+import { descriptorBlocksIn, type GroupDescriptor, hasSuperblockCopy } from "./group.ts";
 import { SB, SUPERBLOCK_MAGIC } from "./layout.ts";
 import type { Superblock } from "./superblock.ts";
 
@@ -53,19 +52,6 @@ function superblockSums(sb: Superblock): GroupSums {
     directoryCount: 0,
     overheadBlockCount: storedOverhead(sb) || sb.firstDataBlock,
   };
-}
-
-/** Blocks of descriptors in `group` (`ext4_bg_num_gdb`). */
-function descriptorBlocksIn(sb: Superblock, group: number): number {
-  const perBlock = sb.descriptorsPerBlock;
-  const hasMetaBg = sb.hasIncompat(INCOMPAT_META_BG);
-  if (hasMetaBg && group >= sb.firstMetaBg * perBlock) {
-    // The first, the second and the last of each meta group hold its one block of descriptors.
-    const index = group % perBlock;
-    return index <= 1 || index === perBlock - 1 ? 1 : 0;
-  }
-  if (!hasSuperblockCopy(sb, group)) return 0;
-  return hasMetaBg ? sb.firstMetaBg : sb.descriptorBlockCount;
 }
 
 /** Blocks of `group` taken by copies of superblock and descriptors, bitmaps and inode table. */

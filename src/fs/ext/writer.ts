@@ -22,6 +22,7 @@ import type { ExtCore } from "./core.ts";
 import { GroupState } from "./group-state.ts";
 import type { Handle, Transactions } from "./handle.ts";
 import type { ExtInode } from "./inode.ts";
+import { InodeBits } from "./inode-alloc.ts";
 import { beginEdit } from "./inode-write.ts";
 import type { Metadata } from "./metadata.ts";
 import type { Superblock } from "./superblock.ts";
@@ -45,9 +46,13 @@ export class ExtWriter implements ExtContext {
   readonly groups: GroupState;
   /** Hands out blocks. */
   readonly blocks: BlockAllocator;
+  /** Finds and frees inodes: for `allocInode` and `freeInode`. */
+  readonly inodeBits: InodeBits;
   readonly superblock: SuperblockWriter;
   readonly clock: Clock;
   readonly random: Random;
+  /** Makes this writer put directories elsewhere than another one. */
+  readonly salt: number;
   /**
    * Whether the caller of the operation that runs may use the blocks kept for root: set by whoever
    * runs an operation for a user, in the operation.
@@ -67,6 +72,8 @@ export class ExtWriter implements ExtContext {
     this.random = options.random;
     this.superblock = new SuperblockWriter(core.sb, core.metadata, groups, () => this.now());
     this.blocks = new BlockAllocator(core.sb, groups, core.warn.bind(core));
+    this.inodeBits = new InodeBits(core.sb, groups);
+    this.salt = options.random.uint32();
     core.useDescriptors(groups);
     transactions.beforeCommit((handle) => {
       groups.writeOut(handle);
