@@ -17,11 +17,13 @@ import { isPromise, type MaybeAsync } from "../lib/maybe.ts";
 import { checkMode, type PathLike, pathText } from "./arguments.ts";
 import { isDots, type ReaddirResult } from "./directory.ts";
 import { checkDirectory, Dirent } from "./dirent.ts";
-import { EAGAIN, type FileHandle, type ReadFileOptions } from "./file-handle.ts";
-import { O_CREAT, O_NOFOLLOW, openFlags } from "./open-flags.ts";
-import { ReadOnlyCalls } from "./read-only-calls.ts";
+import type { FileHandle } from "./file-handle.ts";
+import type { ReadFileOptions } from "./file-reads.ts";
+import { EAGAIN } from "./open-file.ts";
+import { O_CREAT, O_NOFOLLOW, O_TRUNC, openFlags } from "./open-flags.ts";
 import { BigIntStats, Stats } from "./stats.ts";
 import { decode, type Encoding, optionsOf } from "./text.ts";
+import { TreeCalls } from "./tree-calls.ts";
 
 type Now<T> = T | typeof EAGAIN;
 
@@ -31,7 +33,7 @@ export interface ReaddirSyncOptions {
   readonly withFileTypes?: boolean | undefined;
 }
 
-export abstract class CachedCalls extends ReadOnlyCalls {
+export abstract class CachedCalls extends TreeCalls {
   statSync(path: PathLike, options: { readonly bigint: true }): Now<BigIntStats>;
   statSync(path: PathLike, options?: { readonly bigint?: false }): Now<Stats>;
   statSync(path: PathLike, options?: { readonly bigint?: boolean }): Now<Stats | BigIntStats> {
@@ -102,7 +104,10 @@ export abstract class CachedCalls extends ReadOnlyCalls {
     return listed as ReaddirResult<O>;
   }
 
-  /** A handle as `open` gives it; it is closed by `closeSync` or `close`. */
+  /**
+   * A handle as `open` gives it; it is closed by `closeSync` or `close`. What makes or empties a
+   * file is left to `open`: `EAGAIN`.
+   */
   openSync(
     path: PathLike,
     flags?: string | number | null,
@@ -110,6 +115,8 @@ export abstract class CachedCalls extends ReadOnlyCalls {
   ): Now<FileHandle> {
     const wanted = openFlags(flags);
     checkMode(mode, "mode", 0o666);
+    const mayWait = (wanted & (O_CREAT | O_TRUNC)) !== 0;
+    if (mayWait && this.writer !== undefined) return EAGAIN;
     const found = now(this.at(path, "open", (wanted & O_NOFOLLOW) === 0));
     if (found === EAGAIN) return EAGAIN;
     if ((wanted & O_CREAT) !== 0)

@@ -13,11 +13,14 @@ export const O_CREAT = 0o100;
 export const O_EXCL = 0o200;
 export const O_TRUNC = 0o1000;
 export const O_APPEND = 0o2000;
+export const O_DSYNC = 0o10000;
 export const O_DIRECTORY = 0o200000;
 export const O_NOFOLLOW = 0o400000;
+export const O_NOATIME = 0o1000000;
 export const O_SYNC = 0o4010000;
+export const O_TMPFILE = 0o20200000;
 
-const ACCESS_MASK = 3;
+export const ACCESS_MASK = 3;
 const INT32_LIMIT = 2 ** 31;
 
 const LETTERS = new Map<string, number>([

@@ -22,21 +22,24 @@ export interface OpenImageOptions extends Omit<VolumeOptions, "journal"> {
 }
 
 /**
- * The store behind `spec`, opened read-only. Throws what opening the file throws: `ENOENT`,
- * `EACCES`.
+ * The store behind `spec`, opened for reading only, or also for writing, which nobody else may then
+ * do at the same time. Throws what opening the file throws: `ENOENT`, `EACCES`, `EBUSY`.
  */
-export async function storeOf(spec: ImageSpec): Promise<Store> {
-  if (spec instanceof Uint8Array) return new MemoryStore(spec, { name: "memory", canWrite: false });
-  if (spec instanceof URL) return openFileStore(fileURLToPath(spec));
+export async function storeOf(spec: ImageSpec, writable = false): Promise<Store> {
+  if (spec instanceof Uint8Array) {
+    return new MemoryStore(spec, { name: "memory", canWrite: writable });
+  }
+  const options = { writable, exclusive: writable };
+  if (spec instanceof URL) return openFileStore(fileURLToPath(spec), options);
   if (typeof spec === "string") {
-    return openFileStore(spec.startsWith("file:") ? fileURLToPath(spec) : spec);
+    return openFileStore(spec.startsWith("file:") ? fileURLToPath(spec) : spec, options);
   }
   if (typeof spec === "object" && spec !== null && typeof spec.read === "function") return spec;
   throw invalidArgType("spec", "of type string or an instance of URL, Uint8Array or Store", spec);
 }
 
 /**
- * Opens the ext2/3/4 file system in `spec` for reading; the image is never written.
+ * Opens the ext2/3/4 file system in `spec`. Without `writable` the image is never written.
  *
  * @throws {FsError} `ENOENT`/`EACCES` for the file, `EINVAL` where there is no such file system or
  *   the partition is not clear, `EUCLEAN`/`EBADMSG` for a damaged image, `EOPNOTSUPP` for unknown
@@ -44,11 +47,11 @@ export async function storeOf(spec: ImageSpec): Promise<Store> {
  */
 export async function openImage(spec: ImageSpec, options: OpenImageOptions = {}): Promise<Volume> {
   const { journal, ...rest } = options;
-  const store = await storeOf(spec);
+  const store = await storeOf(spec, options.writable);
   if (journal === undefined) return openVolume(store, rest);
   let journalStore: Store;
   try {
-    journalStore = await storeOf(journal);
+    journalStore = await storeOf(journal, options.writable);
   } catch (error) {
     await store.close();
     throw error;

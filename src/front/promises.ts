@@ -6,14 +6,15 @@
  * call that may reach the store takes a `signal`, which ends the waiting of that caller alone, with
  * the signal's own reason. The `*Sync` forms of `CachedCalls` never wait.
  *
- * The volume is opened read-only: the calls that change something are in `ReadOnlyCalls`, and fail
- * as on a read-only mount. Left out: `watch`, as nothing changes; `constants.COPYFILE_*`.
+ * The calls that change something are in the classes below this one; on a volume that was opened
+ * read-only they fail as on a read-only mount.
  */
 import type { VfsInode } from "../fs/vfs.ts";
 import { FsError } from "../lib/errno.ts";
 import { isPromise } from "../lib/maybe.ts";
-import { checkInteger, checkMode, type PathLike, pathText } from "./arguments.ts";
+import { checkInteger, type PathLike, pathText } from "./arguments.ts";
 import { absolutePath, CachedCalls } from "./cached-calls.ts";
+import type { LookOptions } from "./content-calls.ts";
 import {
   openDirectory,
   type ReaddirOptions,
@@ -21,15 +22,25 @@ import {
   readDirectory,
 } from "./directory.ts";
 import { checkDirectory, type Dir } from "./dirent.ts";
-import { FileHandle, type ReadFileOptions } from "./file-handle.ts";
-import { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDONLY, openFlags } from "./open-flags.ts";
+import { FileHandle } from "./file-handle.ts";
+import type { ReadFileOptions } from "./file-reads.ts";
+import {
+  O_APPEND,
+  O_CREAT,
+  O_DIRECTORY,
+  O_DSYNC,
+  O_EXCL,
+  O_NOFOLLOW,
+  O_RDONLY,
+  O_RDWR,
+  O_SYNC,
+  O_TRUNC,
+  O_WRONLY,
+} from "./open-flags.ts";
 import { BigIntStats, StatFs, Stats } from "./stats.ts";
 import { decode, type Encoding, optionsOf } from "./text.ts";
+import { COPYFILE_EXCL, COPYFILE_FICLONE, COPYFILE_FICLONE_FORCE } from "./tree-calls.ts";
 
-/** Options of the calls that only look. */
-export interface LookOptions {
-  readonly signal?: AbortSignal | undefined;
-}
 export interface StatOptions extends LookOptions {
   readonly bigint?: boolean | undefined;
 }
@@ -44,6 +55,7 @@ export interface OpendirOptions extends EncodingOptions {
   readonly bufferSize?: number | undefined;
 }
 
+const R_OK = 4;
 const W_OK = 2;
 const X_OK = 1;
 const ACCESS_MODE_MAX = 7;
@@ -52,26 +64,36 @@ export class VolumeFs extends CachedCalls {
   /** As `fs.constants`: the modes of `access` and the flags of `open` that mean something here. */
   readonly constants: Readonly<Record<string, number>> = {
     F_OK: 0,
-    R_OK: 4,
+    R_OK,
     W_OK,
     X_OK,
     O_RDONLY,
+    O_WRONLY,
+    O_RDWR,
     O_CREAT,
     O_EXCL,
+    O_TRUNC,
+    O_APPEND,
     O_DIRECTORY,
     O_NOFOLLOW,
+    O_DSYNC,
+    O_SYNC,
+    COPYFILE_EXCL,
+    COPYFILE_FICLONE,
+    COPYFILE_FICLONE_FORCE,
   };
 
   /**
-   * Resolves if `path` can be used as `mode` says: writing never, executing if some x bit is set.
+   * Resolves if the caller may use `path` as `mode` says; nobody may write on a read-only volume.
    */
   async access(path: PathLike, mode?: number | null, options?: LookOptions): Promise<void> {
     const wanted = checkAccessMode(mode ?? 0);
     const { inode } = await this.at(path, "access", true, options?.signal);
-    const where = { syscall: "access", path: pathText(path) };
-    if ((wanted & W_OK) !== 0 && isOfVolume(inode)) throw new FsError("EROFS", where);
-    const isExecutable = inode.type === "directory" || (inode.attributes().mode & 0o111) !== 0;
-    if ((wanted & X_OK) !== 0 && !isExecutable) throw new FsError("EACCES", where);
+    const isReadOnly = this.writer === undefined;
+    if ((wanted & W_OK) !== 0 && isReadOnly && isOfVolume(inode)) {
+      throw new FsError("EROFS", { syscall: "access", path: pathText(path) });
+    }
+    await this.guard("access", path, () => this.checkAccess(inode, wanted));
   }
 
   async stat(path: PathLike, options: StatOptions & { bigint: true }): Promise<BigIntStats>;
@@ -155,21 +177,6 @@ export class VolumeFs extends CachedCalls {
     return openDirectory(this.fileSystem, inode, path, given, (next) =>
       this.guard("scandir", path, next),
     );
-  }
-
-  /** Opens `path`; the handle must be closed, or disposed of with `await using`. */
-  async open(
-    path: PathLike,
-    flags?: string | number | null,
-    mode?: string | number | null,
-    options?: LookOptions,
-  ): Promise<FileHandle> {
-    const wanted = openFlags(flags);
-    checkMode(mode, "mode", 0o666);
-    const signal = options?.signal;
-    if ((wanted & O_CREAT) !== 0) await this.checkCreate(path, wanted, signal);
-    const { inode } = await this.at(path, "open", (wanted & O_NOFOLLOW) === 0, signal);
-    return this.guard("open", path, () => this.openInode(inode, wanted, signal));
   }
 
   /** The content of a file as bytes, or as text in the encoding asked for. */

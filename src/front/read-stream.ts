@@ -9,7 +9,7 @@ import type * as StreamModule from "node:stream";
 import type { ReadableByteStreamController, UnderlyingByteSource } from "node:stream/web";
 import { KIB } from "../lib/units.ts";
 import { checkInteger, checkSignal, outOfRange } from "./arguments.ts";
-import type { FileHandle } from "./file-handle.ts";
+import type { FileReads } from "./file-reads.ts";
 import { checkEncoding, type Encoding, newBytes, nodeModule } from "./text.ts";
 
 /** As Node's `filehandle.createReadStream`; `end` is inclusive. */
@@ -33,7 +33,7 @@ const CHUNK_BYTES = 16 * KIB;
  * The file from `start` to `end` as a Node stream, closing the handle at its end unless told not
  * to.
  */
-export function createReadStream(handle: FileHandle, options: ReadStreamOptions = {}): ReadStream {
+export function createReadStream(handle: FileReads, options: ReadStreamOptions = {}): ReadStream {
   const { Readable } = nodeModule<typeof StreamModule>("node:stream");
   checkEncoding(options.encoding);
   checkSignal(options.signal);
@@ -87,38 +87,9 @@ function checkEnd(end: number): number {
   return end === Infinity ? end : checkInteger(end, "end");
 }
 
-/** As Node's `filehandle.createWriteStream`. */
-export interface WriteStreamOptions {
-  readonly autoClose?: boolean;
-  readonly emitClose?: boolean;
-  readonly highWaterMark?: number | undefined;
-}
-
-/** A stream whose first write fails as that of any file opened for reading only. */
-export function createWriteStream(
-  handle: FileHandle,
-  options: WriteStreamOptions = {},
-): StreamModule.Writable {
-  const { Writable } = nodeModule<typeof StreamModule>("node:stream");
-  return new Writable({
-    autoDestroy: options.autoClose !== false,
-    emitClose: options.emitClose !== false,
-    ...(options.highWaterMark === undefined ? {} : { highWaterMark: options.highWaterMark }),
-    write(chunk, _encoding, done): void {
-      handle.write(chunk).catch(done);
-    },
-    destroy(error, done): void {
-      handle.close().then(
-        () => done(error),
-        (closeError: Error) => done(error ?? closeError),
-      );
-    },
-  });
-}
-
 /** The lines of the file; the handle is closed at the end. */
 export function readLines(
-  handle: FileHandle,
+  handle: FileReads,
   options: ReadStreamOptions = {},
 ): ReadlineModule.Interface {
   const readline = nodeModule<typeof ReadlineModule>("node:readline");
@@ -127,7 +98,7 @@ export function readLines(
 }
 
 /** The rest of the file as a web stream; it leaves the handle open, as Node's does. */
-export function readableWebStream(handle: FileHandle): ReadableStream<Uint8Array> {
+export function readableWebStream(handle: FileReads): ReadableStream<Uint8Array> {
   const source: UnderlyingByteSource = {
     type: "bytes",
     autoAllocateChunkSize: CHUNK_BYTES,

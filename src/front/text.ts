@@ -61,6 +61,16 @@ export function decode(
   return (asBytes(bytes) as Buffer).toString(encoding as BufferEncoding);
 }
 
+const textEncoder = new TextEncoder();
+
+/** The bytes of `text` in `encoding`, UTF-8 without one. Throws `ERR_UNKNOWN_ENCODING`. */
+export function bytesOfText(text: string, encoding?: Encoding): Uint8Array {
+  checkTextEncoding(encoding);
+  if (hasBuffer) return Buffer.from(text, (encoding ?? "utf8") as BufferEncoding);
+  checkEncoding(encoding);
+  return textEncoder.encode(text);
+}
+
 /** Throws `ERR_UNKNOWN_ENCODING` for "buffer", where content is wanted as text or not at all. */
 export function checkTextEncoding(encoding: Encoding): void {
   if (encoding !== "buffer") return;

@@ -1,33 +1,80 @@
 /**
- * What all calls of `volume.fs` stand on: from a path to an inode with the errors of Node, the set
- * of open handles, and an end that waits for whoever is still at work.
+ * What all calls of `volume.fs` stand on: from a path to an inode with the errors of Node, in whose
+ * name they are made, the set of open handles, and an end that waits for whoever is still at work.
  *
- *     VolumeBase <-- ReadOnlyCalls <-- CachedCalls <-- VolumeFs
+ *     VolumeBase <-- AttributeCalls <-- NameCalls <-- ContentCalls <-- TreeCalls <-- CachedCalls <-- VolumeFs
  *
  *  1. Every wait for the file system goes through `at` or `guard`, which count it: closing waits
  *     until none is left, and from then on each call fails with `EBADF`.
+ *  2. On a read-only volume each call that changes something fails with `EROFS` where the kernel
+ *     would look at that: `writer` is what says so.
  */
-import { PathWalker, type WalkResult } from "../fs/namei.ts";
+import { type NewPlace, PathWalker, type WalkResult } from "../fs/namei.ts";
+import {
+  type Caller,
+  isOwner,
+  MAY_EXEC,
+  MAY_READ,
+  MAY_WRITE,
+  mayAccess,
+  mayChown,
+} from "../fs/permission.ts";
 import type { FileSystem, VfsInode } from "../fs/vfs.ts";
-import { FsError } from "../lib/errno.ts";
+import type { FileSystemWriter } from "../fs/vfs-write.ts";
+import type { Clock } from "../lib/clock.ts";
+import { type ErrnoCode, FsError } from "../lib/errno.ts";
 import { WaitQueue } from "../lib/locks.ts";
 import { andThen, isPromise, type MaybeAsync } from "../lib/maybe.ts";
+import type { Random } from "../lib/random.ts";
 import { checkSignal, type PathLike, pathBytes, pathText } from "./arguments.ts";
-import { FileHandle, type HandleOwner } from "./file-handle.ts";
-import { O_CREAT, O_DIRECTORY, wantsWrite } from "./open-flags.ts";
+import { Changes, type NamePlace } from "./changes.ts";
+import { FileHandle } from "./file-handle.ts";
+import type { OpenFile, OpenFileOwner } from "./open-file.ts";
+import {
+  ACCESS_MASK,
+  O_CREAT,
+  O_DIRECTORY,
+  O_RDONLY,
+  O_TRUNC,
+  O_WRONLY,
+  wantsWrite,
+} from "./open-flags.ts";
 
-export abstract class VolumeBase implements HandleOwner {
+const ACL_NAME = "system.posix_acl_access";
+
+/** In whose name, and by whose clock, the calls are made. */
+export interface VolumeContext {
+  readonly caller: Caller;
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+export abstract class VolumeBase implements OpenFileOwner {
+  readonly changes: Changes = new Changes();
+  readonly clock: Clock;
   protected readonly fileSystem: FileSystem;
-  readonly #walker: PathWalker;
-  readonly #open = new Set<FileHandle>();
+  protected readonly caller: Caller;
+  protected readonly random: Random;
+  protected readonly walker: PathWalker;
+  readonly #open = new Set<OpenFile>();
   readonly #idleWaiters = new WaitQueue();
   #lastFd = 2;
   #busyCount = 0;
   #isClosed = false;
+  #backgroundFailure: { readonly thrown: unknown } | undefined;
 
-  constructor(fileSystem: FileSystem) {
+  constructor(fileSystem: FileSystem, context: VolumeContext) {
     this.fileSystem = fileSystem;
-    this.#walker = new PathWalker(fileSystem);
+    this.caller = context.caller;
+    this.clock = context.clock;
+    this.random = context.random;
+    const mayEnter = (dir: VfsInode): MaybeAsync<void> => this.checkAccess(dir, MAY_EXEC);
+    const isChecked = context.caller.uid !== 0;
+    this.walker = new PathWalker(fileSystem, undefined, isChecked ? mayEnter : undefined);
+  }
+
+  get writer(): FileSystemWriter | undefined {
+    return this.fileSystem.writer;
   }
 
   /** Number of open handles, which closing the volume closes. */
@@ -40,16 +87,62 @@ export abstract class VolumeBase implements HandleOwner {
     return this.#lastFd;
   }
 
-  closed(handle: FileHandle): void {
+  closed(handle: OpenFile): void {
     this.#open.delete(handle);
   }
 
-  /** Refuses new calls, closes what is open and waits for calls under way. For the volume alone. */
+  inBackground(work: Promise<void>): void {
+    this.#busyCount++;
+    const ended = (): void => {
+      this.#busyCount--;
+      if (this.#busyCount === 0) this.#idleWaiters.wakeAll();
+    };
+    work.then(ended, (thrown: unknown) => {
+      this.#backgroundFailure ??= { thrown };
+      ended();
+    });
+  }
+
+  /**
+   * Refuses new calls, closes what is open and waits for calls under way. For the volume alone.
+   * Throws what work in the background has failed with.
+   */
   async closeAll(): Promise<void> {
     this.#isClosed = true;
-    for (const handle of [...this.#open]) await handle.close();
+    const failures: unknown[] = [];
+    for (const handle of [...this.#open]) {
+      await handle.close().catch((thrown: unknown) => failures.push(thrown));
+    }
     while (this.#busyCount > 0) await this.#idleWaiters.wait();
-    this.#walker.clear();
+    this.walker.clear();
+    if (this.#backgroundFailure !== undefined) failures.push(this.#backgroundFailure.thrown);
+    if (failures.length > 0) throw failures[0];
+  }
+
+  checkOwner(inode: VfsInode, syscall: string): void {
+    if (!isOwner(inode.attributes(), this.caller)) throw new FsError("EPERM", { syscall });
+  }
+
+  checkChown(inode: VfsInode, uid: number, gid: number, syscall: string): void {
+    if (mayChown(inode.attributes(), uid, gid, this.caller)) return;
+    throw new FsError("EPERM", { syscall });
+  }
+
+  located<T>(syscall: string, task: () => MaybeAsync<T>): MaybeAsync<T> {
+    return this.guard(syscall, undefined, task);
+  }
+
+  /** Throws `EACCES` unless the caller may do all of `wanted` (`MAY_*`) with the inode. */
+  protected checkAccess(inode: VfsInode, wanted: number): MaybeAsync<void> {
+    const attributes = inode.attributes();
+    if (mayAccess(attributes, undefined, this.caller, 0) && this.caller.uid === 0) {
+      if (!mayAccess(attributes, undefined, this.caller, wanted)) throw new FsError("EACCES");
+      return;
+    }
+    return andThen(this.fileSystem.xattrs(inode), (xattrs) => {
+      if (mayAccess(attributes, xattrs.get(ACL_NAME), this.caller, wanted)) return;
+      throw new FsError("EACCES");
+    });
   }
 
   /** The inode at `path`. Errors name `syscall` and `path`; `argument` is what Node calls that. */
@@ -65,32 +158,39 @@ export abstract class VolumeBase implements HandleOwner {
     signal?.throwIfAborted();
     // realpath(3) goes by its own steps, whatever the length of the path.
     const lengthMax = syscall === "realpath" ? Number.POSITIVE_INFINITY : undefined;
-    return this.guard(syscall, path, () => this.#walker.walk(bytes, follows, signal, lengthMax));
+    return this.guard(syscall, path, () => this.walker.walk(bytes, follows, signal, lengthMax));
   }
 
-  /** As `at`, but null where only the last name is missing: it could be made there. */
+  /** As `at`, but where only the last name is missing, the place where it could be made. */
   protected atOrNew(
     path: PathLike,
     syscall: string,
     follows: boolean,
     signal?: AbortSignal,
-  ): MaybeAsync<WalkResult | null> {
+  ): MaybeAsync<WalkResult | NewPlace> {
     const bytes = pathBytes(path);
     signal?.throwIfAborted();
-    return this.guard(syscall, path, () => this.#walker.walkOrNew(bytes, follows, signal));
+    return this.guard(syscall, path, () => this.walker.walkOrNew(bytes, follows, signal));
   }
 
-  /** Does `task`; an error of the file system gets the call and the path that the user named. */
-  protected guard<T>(syscall: string, path: PathLike, task: () => MaybeAsync<T>): MaybeAsync<T> {
-    if (this.#isClosed) {
-      const where = { syscall, path: pathText(path), detail: "the volume is closed" };
-      throw new FsError("EBADF", where);
+  /**
+   * Does `task`; an error of the file system gets the call, and the path that the user named if
+   * there is one.
+   */
+  protected guard<T>(
+    syscall: string,
+    path: PathLike | undefined,
+    task: () => MaybeAsync<T>,
+  ): MaybeAsync<T> {
+    const text = path === undefined ? undefined : pathText(path);
+    if (this.#isClosed && path !== undefined) {
+      throw new FsError("EBADF", { syscall, path: text, detail: "the volume is closed" });
     }
     try {
       const result = task();
-      return isPromise(result) ? this.#finished(result, syscall, path) : result;
+      return isPromise(result) ? this.#finished(result, syscall, text) : result;
     } catch (error) {
-      throw located(error, syscall, path);
+      throw located(error, syscall, text);
     }
   }
 
@@ -98,6 +198,7 @@ export abstract class VolumeBase implements HandleOwner {
   protected openInode(
     inode: VfsInode,
     flags: number,
+    place?: NamePlace,
     signal?: AbortSignal,
   ): MaybeAsync<FileHandle> {
     const isDirectory = inode.type === "directory";
@@ -105,17 +206,51 @@ export abstract class VolumeBase implements HandleOwner {
     if (inode.type === "symlink") throw new FsError("ELOOP");
     if (isDirectory) {
       if (wantsWrite(flags) || (flags & O_CREAT) !== 0) throw new FsError("EISDIR");
-      return this.#track(new FileHandle(this, inode, null));
+      return this.#track(new FileHandle(this, { inode, file: null, flags, place }));
     }
     // A device, FIFO or socket of the image has nothing behind it here.
     if (inode.type !== "file") throw new FsError("ENXIO");
-    if (wantsWrite(flags)) throw new FsError("EROFS");
-    return andThen(this.fileSystem.openFile(inode, signal), (file) =>
-      this.#track(new FileHandle(this, inode, file)),
+    if (wantsWrite(flags) && this.writer === undefined) throw new FsError("EROFS");
+    return andThen(this.#checkOpen(inode, flags), () =>
+      andThen(this.fileSystem.openFile(inode, signal), (file) => {
+        const handle = this.#track(new FileHandle(this, { inode, file, flags, place }));
+        if ((flags & O_TRUNC) === 0) return handle;
+        return this.#emptied(handle, inode);
+      }),
     );
   }
 
-  async #finished<T>(task: Promise<T>, syscall: string, path: PathLike): Promise<T> {
+  /** A handle on a file that was just made, which its mode does not keep from being used. */
+  protected openNew(inode: VfsInode, flags: number, place?: NamePlace): MaybeAsync<FileHandle> {
+    return andThen(this.fileSystem.openFile(inode), (file) =>
+      this.#track(new FileHandle(this, { inode, file, flags, place })),
+    );
+  }
+
+  /** Throws `EACCES` unless the caller may use the file as `flags` say. */
+  #checkOpen(inode: VfsInode, flags: number): MaybeAsync<void> {
+    if (this.caller.uid === 0) return undefined;
+    const access = flags & ACCESS_MASK;
+    let wanted = access === O_WRONLY ? 0 : MAY_READ;
+    if (access !== O_RDONLY || (flags & O_TRUNC) !== 0) wanted |= MAY_WRITE;
+    return this.checkAccess(inode, wanted);
+  }
+
+  #emptied(handle: FileHandle, inode: VfsInode): MaybeAsync<FileHandle> {
+    const close = async (thrown: unknown): Promise<never> => {
+      await handle.close();
+      throw thrown;
+    };
+    try {
+      const cut = this.writer!.setSize(inode, 0);
+      if (isPromise(cut)) return cut.then(() => handle, close);
+      return handle;
+    } catch (thrown) {
+      return close(thrown);
+    }
+  }
+
+  async #finished<T>(task: Promise<T>, syscall: string, path: string | undefined): Promise<T> {
     this.#busyCount++;
     try {
       return await task;
@@ -134,8 +269,23 @@ export abstract class VolumeBase implements HandleOwner {
 }
 
 /** The same error with the call and the path that the user named; others pass unchanged. */
-function located(error: unknown, syscall: string, path: PathLike): unknown {
+function located(error: unknown, syscall: string, path: string | undefined): unknown {
   if (!(error instanceof FsError) || error.path !== undefined) return error;
+  if (path === undefined && error.syscall !== undefined) return error;
   const { code, detail, cause } = error;
-  return new FsError(code, { syscall, path: pathText(path), detail, cause });
+  return new FsError(code, { syscall, path, detail, cause });
+}
+
+/** Waits for `task`, whose errors get the places that the user knows. */
+export async function placed<T>(
+  where: { readonly syscall: string; readonly path: string; readonly dest?: string },
+  task: () => T | Promise<T>,
+): Promise<T> {
+  try {
+    return await task();
+  } catch (error) {
+    if (!(error instanceof FsError)) throw error;
+    const { detail, cause } = error;
+    throw new FsError(error.code as ErrnoCode, { ...where, detail, cause });
+  }
 }

@@ -12,13 +12,16 @@ import { type Partition, type PartitionTable, readPartitions } from "../block/pa
 import type { PageCache } from "../cache/page-cache.ts";
 import { type ExtMountOptions, mountExt, probeExt } from "../fs/ext/ext-fs.ts";
 import type { FileSystem, FileSystemUsage } from "../fs/vfs.ts";
+import type { ByteRange, FileSystemWriter } from "../fs/vfs-write.ts";
 import { type Clock, realClock } from "../lib/clock.ts";
 import { FsError } from "../lib/errno.ts";
+import { Random } from "../lib/random.ts";
 import type { Store } from "../store/store.ts";
 import { extPartitionsOf, partitionDevice } from "./disk.ts";
 import { makeCache } from "./make-cache.ts";
 import { VolumeFs } from "./promises.ts";
 import { formatSize } from "./size-text.ts";
+import type { VolumeContext } from "./volume-base.ts";
 
 /** How an image is to be opened. */
 export interface VolumeOptions {
@@ -34,7 +37,20 @@ export interface VolumeOptions {
   readonly salvage?: boolean | undefined;
   /** The device of an external journal. */
   readonly journal?: Store | undefined;
+  /**
+   * Open it for writing. A second writer of the same file is refused; the image is whole again
+   * after `close`, and after a crash once its journal has been replayed.
+   */
+  readonly writable?: boolean | undefined;
+  /** In whose name: 0, which may do all, by default. */
+  readonly uid?: number | undefined;
+  readonly gid?: number | undefined;
+  readonly groups?: readonly number[] | undefined;
+  /** Permission bits that new files do not get; 0o022 by default. */
+  readonly umask?: number | undefined;
   readonly clock?: Clock | undefined;
+  /** Where UUIDs, seeds of hashes and the like come from; the platform's by default. */
+  readonly random?: Random | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -80,7 +96,7 @@ export class Volume {
     this.fileSystem = parts.fileSystem;
     this.partitionTable = parts.partitionTable;
     this.partition = parts.partition;
-    this.fs = new VolumeFs(parts.fileSystem);
+    this.fs = new VolumeFs(parts.fileSystem, parts.context);
   }
 
   /**
@@ -105,6 +121,40 @@ export class Volume {
     return { block: this.#devices[0]!.stats, cache: this.cache.stats() };
   }
 
+  /** Makes everything that was changed durable. */
+  async sync(): Promise<void> {
+    await this.fileSystem.writer?.sync();
+  }
+
+  /**
+   * Writes everything down and keeps further changes waiting until `thaw`: meanwhile the image is
+   * whole, and may be copied.
+   */
+  async freeze(): Promise<void> {
+    await this.#writer("freeze").freeze();
+  }
+
+  /** Lets changes go on after `freeze`. */
+  thaw(): void {
+    this.#writer("thaw").thaw();
+  }
+
+  /** Tells the store which blocks are free, so that it can give their space back; bytes told. */
+  async discard(signal?: AbortSignal): Promise<number> {
+    return this.#writer("discard").trim(signal);
+  }
+
+  /**
+   * The stretches of the image that are in use, in bytes from its start, in order: all that a copy
+   * of it needs. What lies outside of the open partition is not told of.
+   */
+  async *usedRanges(signal?: AbortSignal): AsyncGenerator<ByteRange> {
+    const base = this.partition?.offsetBytes ?? 0;
+    for await (const { offsetBytes, lengthBytes } of this.fileSystem.usedRanges(signal)) {
+      yield { offsetBytes: base + offsetBytes, lengthBytes };
+    }
+  }
+
   /**
    * Closes handles, caches and stores, once calls under way are done. A second call waits for the
    * first.
@@ -114,11 +164,22 @@ export class Volume {
     return this.#closing;
   }
 
+  /** Each part is closed whether the one before could be or not; the first failure counts. */
   async #close(): Promise<void> {
-    await this.fs.closeAll();
-    await this.fileSystem.close();
-    for (const device of this.#devices) await device.close();
-    for (const store of this.#stores) await store.close();
+    const parts = [() => this.fs.closeAll(), () => this.fileSystem.close()];
+    for (const device of this.#devices) parts.push(() => device.close());
+    for (const store of this.#stores) parts.push(() => store.close());
+    const failures: unknown[] = [];
+    for (const close of parts) {
+      await close().catch((thrown: unknown) => failures.push(thrown));
+    }
+    if (failures.length > 0) throw failures[0];
+  }
+
+  #writer(syscall: string): FileSystemWriter {
+    const { writer } = this.fileSystem;
+    if (writer !== undefined) return writer;
+    throw new FsError("EROFS", { syscall, detail: `${this.#store.name} was opened read-only` });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -135,6 +196,7 @@ interface VolumeParts {
   readonly fileSystem: FileSystem;
   readonly partitionTable: PartitionTable;
   readonly partition: Partition | undefined;
+  readonly context: VolumeContext;
 }
 
 /**
@@ -158,7 +220,9 @@ export async function openVolume(store: Store, options: VolumeOptions = {}): Pro
     const device = partition === undefined ? disk : partitionDevice(disk, partition, clock);
     const mount = mountOptions(options, clock, devices);
     const fileSystem = await mountExt(device, cache, mount);
-    return new Volume({ store, stores, devices, cache, fileSystem, partitionTable, partition });
+    const context = contextOf(options, clock);
+    const parts = { store, stores, devices, cache, fileSystem, partitionTable, partition, context };
+    return new Volume(parts);
   } catch (error) {
     for (const device of devices) await device.close();
     for (const opened of stores) await opened.close();
@@ -166,13 +230,21 @@ export async function openVolume(store: Store, options: VolumeOptions = {}): Pro
   }
 }
 
+const UMASK_DEFAULT = 0o022;
+
+function contextOf(options: VolumeOptions, clock: Clock): VolumeContext {
+  const { uid = 0, gid = 0, groups = [], umask = UMASK_DEFAULT } = options;
+  const caller = { uid, gid, groups, umask };
+  return { caller, clock, random: options.random ?? Random.ofPlatform() };
+}
+
 function mountOptions(
   options: VolumeOptions,
   clock: Clock,
   devices: StoreBlockDevice[],
 ): ExtMountOptions {
-  const { noload, superblock, salvage, signal } = options;
-  const mount: ExtMountOptions = { clock, noload, superblock, salvage, signal };
+  const { noload, superblock, salvage, writable, random, signal } = options;
+  const mount: ExtMountOptions = { clock, noload, superblock, salvage, writable, random, signal };
   if (options.journal === undefined) return mount;
   const journalDevice = new StoreBlockDevice(options.journal, { clock });
   devices.push(journalDevice);

@@ -10,7 +10,7 @@
 import type { CacheFile } from "../cache/cache-file.ts";
 import type { Inode } from "../cache/inode.ts";
 import type { MaybeAsync } from "../lib/maybe.ts";
-import type { FileSystemWriter } from "./vfs-write.ts";
+import type { ByteRange, FileSystemWriter } from "./vfs-write.ts";
 
 /** Type of a file as a directory entry or inode tells it. */
 export type FileType =
@@ -142,6 +142,8 @@ export interface FileSystem {
   /** Extents of the file in the range (FIEMAP). */
   extents(inode: VfsInode, signal?: AbortSignal): MaybeAsync<readonly FileExtent[]>;
   usage(): FileSystemUsage;
+  /** The stretches of the device that are in use, in order, in bytes. */
+  usedRanges(signal?: AbortSignal): AsyncIterable<ByteRange>;
   /** Layout, features and state, as data for `info`: JSON-ready, keys in reading order. */
   describe(): Readonly<Record<string, unknown>>;
   /** Drops the caches of this file system. The device stays open: its opener closes it. */

@@ -15,8 +15,16 @@ const UINT32_SPAN = 0x1_0000_0000;
  * state.
  */
 const WARM_UP_ROUNDS = 15;
+/** Upper words of a seed: it is below 2^53. */
+const SEED_HIGH_LIMIT = 2 ** 21;
 
 export class Random {
+  /** A sequence that nobody can foretell, from the platform's own source. */
+  static ofPlatform(): Random {
+    const words = globalThis.crypto.getRandomValues(new Uint32Array(2));
+    return new Random((words[0]! % SEED_HIGH_LIMIT) * UINT32_SPAN + words[1]!);
+  }
+
   #a: number;
   #b: number;
   #c: number;

@@ -326,5 +326,5 @@ test("every function of fs.promises is there", async () => {
   const { VolumeFs } = await import("../../src/front/promises.ts");
   const has = (name: string): boolean => name in VolumeFs.prototype;
   const missing = names.filter((name) => !has(name));
-  expect(missing.sort()).toEqual(["constants", "default", "watch"]);
+  expect(missing.sort()).toEqual(["constants", "default"]);
 });

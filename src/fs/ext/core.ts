@@ -10,7 +10,7 @@ import { BufferCache } from "../../mapping/buffer-cache.ts";
 import type { ExtContext, MappedRun } from "./context.ts";
 import { mapExtents } from "./extents.ts";
 import type { FastCommitOverlay } from "./fast-commit.ts";
-import { type DescriptorSource, GroupTable } from "./group.ts";
+import { type DescriptorSource, type GroupDescriptor, GroupTable } from "./group.ts";
 import { mapIndirect } from "./indirect.ts";
 import { type ExtInode, readInode } from "./inode.ts";
 import { InodeCache } from "./inode-cache.ts";
@@ -74,6 +74,11 @@ export class ExtCore implements ExtContext {
     const inode = readInode(ino, slot, this.sb);
     this.inodes.add(inode);
     return inode;
+  }
+
+  /** The descriptor of `group` as it is now. Restartable; throws what `GroupTable` throws. */
+  descriptor(group: number): GroupDescriptor {
+    return this.#descriptors.descriptor(group);
   }
 
   /** Finds inodes by the descriptors of `source` from now on: those of a writer are newer. */

@@ -20,7 +20,7 @@ import { iomapFiemap } from "../../mapping/iomap/fiemap.ts";
 import { IOMAP_HOLE, type IomapOps } from "../../mapping/iomap/iomap.ts";
 import { iomapSeekData, iomapSeekHole } from "../../mapping/iomap/seek.ts";
 import type { DirectoryBatch, FileExtent, FileSystem, FileSystemUsage, VfsInode } from "../vfs.ts";
-import type { FileSystemWriter } from "../vfs-write.ts";
+import type { ByteRange, FileSystemWriter } from "../vfs-write.ts";
 import type { ExtCore } from "./core.ts";
 import { describeImage, type ImageFindings, typeNameOf } from "./describe.ts";
 import { dirLookup, dirRead } from "./dir.ts";
@@ -32,6 +32,7 @@ import type { ExtInode } from "./inode.ts";
 import { EXT_ROOT_INO, EXTENT_ENTRY_BYTES } from "./layout.ts";
 import { readSymlink } from "./symlink.ts";
 import { usageOf } from "./usage.ts";
+import { usedRangesOf } from "./used-ranges.ts";
 import { readXattrs } from "./xattr.ts";
 
 /**
@@ -158,6 +159,10 @@ export class ExtFileSystem implements FileSystem {
 
   usage(): FileSystemUsage {
     return usageOf(this.core.sb, this.#findings.sums);
+  }
+
+  usedRanges(signal?: AbortSignal): AsyncIterable<ByteRange> {
+    return usedRangesOf(this.core, signal);
   }
 
   describe(): Readonly<Record<string, unknown>> {

@@ -15,6 +15,7 @@ import type { PageCache } from "../../cache/page-cache.ts";
 import { putLe32 } from "../../lib/bytes.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { FsError } from "../../lib/errno.ts";
+import type { Random } from "../../lib/random.ts";
 import { ExtCore } from "./core.ts";
 import { ExtFileSystem } from "./ext-file-system.ts";
 import { COMPAT_HAS_JOURNAL, INCOMPAT_MMP, INCOMPAT_RECOVER, unknownRoCompat } from "./features.ts";
@@ -32,6 +33,10 @@ export { probeExt } from "./find-superblock.ts";
 /** How an image is to be opened. */
 export interface ExtMountOptions {
   readonly clock: Clock;
+  /** Mount it for writing: the journal is recovered, orphans are deleted. */
+  readonly writable?: boolean | undefined;
+  /** Where generations of inodes and the like come from; needed for writing. */
+  readonly random?: Random | undefined;
   /** Read the image as it lies there, without its journal. */
   readonly noload?: boolean | undefined;
   /** "primary" if left out. Copies are old, so they are used only when they are asked for. */

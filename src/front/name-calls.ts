@@ -1,0 +1,303 @@
+/**
+ * The calls of `fs.promises` that make names, move them and take them away. Errors come in the
+ * order in which the kernel meets them:
+ *
+ *     a new name         the parent, EEXIST, EROFS, then EACCES      mkdir, symlink, link
+ *     a name goes away   the parent, EROFS, ENOENT, then EACCES      unlink, rmdir, rename
+ *
+ * After `filename_create`, `do_unlinkat`, `do_rmdir` and `do_renameat2` of `fs/namei.c`.
+ */
+import type { NewPlace, WalkResult } from "../fs/namei.ts";
+import { isStickyFor, MAY_EXEC, MAY_WRITE } from "../fs/permission.ts";
+import type { VfsInode } from "../fs/vfs.ts";
+import { type FileSystemWriter, type NewInode, RENAME_NOREPLACE } from "../fs/vfs-write.ts";
+import { FsError } from "../lib/errno.ts";
+import { andThen, type MaybeAsync } from "../lib/maybe.ts";
+import { checkMode, type PathLike, pathBytes, pathText } from "./arguments.ts";
+import { AttributeCalls } from "./attribute-calls.ts";
+import { FileHandle } from "./file-handle.ts";
+import { type LastName, lastNameOf } from "./last-name.ts";
+import { placed } from "./volume-base.ts";
+
+const S_IFDIR = 0o040000;
+const S_IFLNK = 0o120000;
+const DIR_MODE_DEFAULT = 0o777;
+const LINK_MODE = 0o777;
+const TARGET_BYTES_MAX = 4095;
+
+/** A name and the directory it stands or could stand in. */
+export interface Place {
+  readonly dir: VfsInode;
+  /** Names from the root to the directory. */
+  readonly dirNames: readonly Uint8Array[];
+  readonly last: LastName;
+}
+
+/** What an error is to say about a call. */
+export interface Where {
+  readonly syscall: string;
+  readonly path: string;
+  readonly dest?: string;
+}
+
+/** What `rename` may be asked for beyond Node's. */
+export interface RenameOptions {
+  /** `RENAME_NOREPLACE`, `RENAME_EXCHANGE` of `quirefs/fs`. */
+  readonly flags?: number | undefined;
+}
+
+export abstract class NameCalls extends AttributeCalls {
+  /**
+   * Makes a directory. With `recursive` those above it too, and one that is there already is no
+   * error; the first one that was made is returned.
+   */
+  async mkdir(
+    path: PathLike,
+    options?: number | string | { recursive?: boolean; mode?: number | string } | null,
+  ): Promise<string | undefined> {
+    const isObject = typeof options === "object" && options !== null;
+    pathBytes(path);
+    const mode = checkMode(isObject ? options.mode : options, "mode", DIR_MODE_DEFAULT);
+    if (isObject && options.recursive) return this.#mkdirAll(path, mode);
+    const where = { syscall: "mkdir", path: pathText(path) };
+    await this.makeNew(path, where, this.newInode(S_IFDIR, mode & 0o1777), true);
+    return undefined;
+  }
+
+  async symlink(target: PathLike, path: PathLike, _type?: string | null): Promise<void> {
+    const bytes = pathBytes(target, "target");
+    pathBytes(path);
+    const where = { syscall: "symlink", path: pathText(target), dest: pathText(path) };
+    if (bytes.length === 0) throw new FsError("ENOENT", where);
+    if (bytes.length > TARGET_BYTES_MAX) throw new FsError("ENAMETOOLONG", where);
+    await this.makeNew(path, where, { ...this.newInode(S_IFLNK, LINK_MODE), target: bytes }, false);
+  }
+
+  /** Makes a device, FIFO or socket; `mode` has its type (`mknod`). */
+  async mknod(path: PathLike, mode: number, rdevMajor = 0, rdevMinor = 0): Promise<void> {
+    const where = { syscall: "mknod", path: pathText(path) };
+    const what = { ...this.newInode(mode & 0o170000, mode & 0o7777), rdevMajor, rdevMinor };
+    await this.makeNew(path, where, what, false);
+  }
+
+  /** Gives a file one more name; also one that was opened without a name (`O_TMPFILE`). */
+  async link(existing: PathLike | FileHandle, path: PathLike): Promise<void> {
+    const isHandle = existing instanceof FileHandle;
+    if (!isHandle) pathBytes(existing, "existingPath");
+    pathBytes(path, "newPath");
+    const from = isHandle ? "" : pathText(existing);
+    const where = { syscall: "link", path: from, dest: pathText(path) };
+    const inode = isHandle
+      ? existing.vfsInode
+      : (await placed(where, () => this.at(existing, "link", false))).inode;
+    const place = await this.newPlace(path, where, false);
+    const writer = this.#writerFor(where);
+    await placed(where, async () => {
+      await this.checkAccess(place.dir, MAY_WRITE | MAY_EXEC);
+      await this.underParent(writer.link(inode, place.dir, place.last.name), place);
+    });
+    this.told(place, inode.ino);
+  }
+
+  async unlink(path: PathLike): Promise<void> {
+    pathBytes(path);
+    const where = { syscall: "unlink", path: pathText(path) };
+    const place = await this.parentOf(path, where);
+    if (place.last.kind !== "name") throw new FsError("EISDIR", where);
+    const writer = this.#writerFor(where);
+    await placed(where, async () => {
+      const inode = await this.#victim(path, place);
+      if (place.last.hasSlash) {
+        throw new FsError(inode.type === "directory" ? "EISDIR" : "ENOTDIR", where);
+      }
+      if (inode.type === "directory") throw new FsError("EISDIR", where);
+      await this.underParent(writer.unlink(place.dir, place.last.name), place);
+      this.told(place, inode.ino);
+    });
+  }
+
+  async rmdir(path: PathLike, _options?: unknown): Promise<void> {
+    pathBytes(path);
+    const where = { syscall: "rmdir", path: pathText(path) };
+    const place = await this.parentOf(path, where);
+    const { kind } = place.last;
+    if (kind !== "name") {
+      throw new FsError(({ ".": "EINVAL", "..": "ENOTEMPTY", "/": "EBUSY" } as const)[kind], where);
+    }
+    const writer = this.#writerFor(where);
+    await placed(where, async () => {
+      const inode = await this.#victim(path, place);
+      if (inode.type !== "directory") throw new FsError("ENOTDIR", where);
+      await this.underParent(writer.rmdir(place.dir, place.last.name), place);
+      this.told(place, inode.ino);
+    });
+  }
+
+  /** Moves a name, over another one unless the flags say otherwise: both names are never gone. */
+  async rename(from: PathLike, to: PathLike, options: RenameOptions = {}): Promise<void> {
+    pathBytes(from, "oldPath");
+    pathBytes(to, "newPath");
+    const where = { syscall: "rename", path: pathText(from), dest: pathText(to) };
+    const old = await this.parentOf(from, where);
+    const wanted = await this.parentOf(to, where);
+    if (old.last.kind !== "name" || wanted.last.kind !== "name") throw new FsError("EBUSY", where);
+    const writer = this.#writerFor(where);
+    const flags = options.flags ?? 0;
+    await placed(where, async () => {
+      const inode = await this.#found(from, old);
+      const isSlashed = old.last.hasSlash || wanted.last.hasSlash;
+      if (inode.type !== "directory" && isSlashed) throw new FsError("ENOTDIR", where);
+      if (this.caller.uid !== 0) await this.#checkRename(old, wanted, inode, to, flags);
+      const { name } = old.last;
+      const moved = writer.rename(old.dir, name, wanted.dir, wanted.last.name, flags);
+      await this.underParent(this.underParent(moved, old), wanted);
+      this.told(old, inode.ino);
+      this.told(wanted, inode.ino);
+    });
+  }
+
+  /** What a new inode of the caller begins as. */
+  protected newInode(type: number, mode: number): NewInode {
+    const { uid, gid, umask } = this.caller;
+    return { mode: type | mode, umask, uid, gid };
+  }
+
+  /** Makes `what` at `path`, where nothing may be yet. */
+  protected async makeNew(
+    path: PathLike,
+    where: Where,
+    what: NewInode,
+    isDirectory: boolean,
+  ): Promise<VfsInode> {
+    const place = await this.newPlace(path, where, isDirectory);
+    const writer = this.#writerFor(where);
+    return placed(where, async () => {
+      await this.checkAccess(place.dir, MAY_WRITE | MAY_EXEC);
+      const made = writer.create(place.dir, place.last.name, what);
+      const inode = await this.underParent(made, place);
+      this.told(place, inode.ino);
+      return inode;
+    });
+  }
+
+  /** Where `path` can be made. Throws `EEXIST` if it is there, and what is wrong above it. */
+  protected async newPlace(path: PathLike, where: Where, isDirectory: boolean): Promise<Place> {
+    const place = await this.parentOf(path, where);
+    if (place.last.kind !== "name") throw new FsError("EEXIST", where);
+    const found = await placed(where, () => this.atOrNew(place.last.bare, where.syscall, false));
+    if (found.inode !== undefined) throw new FsError("EEXIST", where);
+    if (place.last.hasSlash && !isDirectory) throw new FsError("ENOENT", where);
+    return place;
+  }
+
+  /** Walks to where the last component of `path` is to be found. */
+  protected async parentOf(path: PathLike, where: Where): Promise<Place> {
+    const bytes = pathBytes(path);
+    const last = lastNameOf(bytes);
+    return placed(where, async () => {
+      if (bytes.length === 0 || last.kind !== "name") await this.at(path, where.syscall, true);
+      const { inode, names } = await this.at(last.parent, where.syscall, true);
+      if (inode.type !== "directory") throw new FsError("ENOTDIR");
+      return { dir: inode, dirNames: names, last };
+    });
+  }
+
+  /** Waits for a change of a name, and forgets what was known of it, whether it succeeds or not. */
+  protected underParent<T>(change: MaybeAsync<T>, place: Place): MaybeAsync<T> {
+    const forget = (): void => this.walker.forget(place.dirNames, place.last.name);
+    if (change instanceof Promise) return change.finally(forget);
+    forget();
+    return change;
+  }
+
+  /** Tells those who watch that a name has come or gone. */
+  protected told(place: Place, ino: number): void {
+    this.changes.renamed({ dirIno: place.dir.ino, name: place.last.name }, ino);
+  }
+
+  #writerFor(where: Where): FileSystemWriter {
+    if (this.writer === undefined) throw new FsError("EROFS", where);
+    return this.writer;
+  }
+
+  /** The inode that a name leads to, which is not a link's target. */
+  #found(path: PathLike, place: Place): MaybeAsync<VfsInode> {
+    const bytes = pathBytes(path);
+    const bare = bytes.subarray(0, place.last.bare.length);
+    return andThen(this.at(bare, "lstat", false), ({ inode }) => inode);
+  }
+
+  /** As `#found`, if the caller may take the name away (`may_delete`). */
+  async #victim(path: PathLike, place: Place): Promise<VfsInode> {
+    const inode = await this.#found(path, place);
+    if (this.caller.uid !== 0) await this.#checkDelete(place.dir, inode);
+    return inode;
+  }
+
+  async #checkDelete(dir: VfsInode, inode: VfsInode): Promise<void> {
+    await this.checkAccess(dir, MAY_WRITE | MAY_EXEC);
+    if (isStickyFor(dir.attributes(), inode.attributes(), this.caller)) throw new FsError("EPERM");
+  }
+
+  async #checkRename(
+    old: Place,
+    wanted: Place,
+    inode: VfsInode,
+    to: PathLike,
+    flags: number,
+  ): Promise<void> {
+    await this.#checkDelete(old.dir, inode);
+    const target: WalkResult | NewPlace = await this.atOrNew(to, "rename", false);
+    if (target.inode === undefined || flags === RENAME_NOREPLACE) {
+      await this.checkAccess(wanted.dir, MAY_WRITE | MAY_EXEC);
+    } else {
+      await this.#checkDelete(wanted.dir, target.inode);
+    }
+    // The `..` of a directory that moves is written.
+    const moves = inode.type === "directory" && old.dir.ino !== wanted.dir.ino;
+    if (moves) await this.checkAccess(inode, MAY_WRITE);
+  }
+
+  /** Makes what is missing of `path`, and returns the first directory that was made. */
+  async #mkdirAll(path: PathLike, mode: number): Promise<string | undefined> {
+    const bytes = pathBytes(path);
+    const where = { syscall: "mkdir", path: pathText(path) };
+    const missing: Uint8Array[] = [];
+    for (let part = bytes; ; ) {
+      const found = await this.#directoryAt(part, where);
+      if (found) break;
+      const { parent, bare } = lastNameOf(part);
+      missing.push(missing.length === 0 ? part : bare);
+      part = parent;
+    }
+    const first = missing.at(-1);
+    if (first !== undefined && this.writer === undefined) {
+      // As Node, which looks for it again when it could not be made.
+      throw new FsError("ENOENT", { syscall: "mkdir", path: pathText(first) });
+    }
+    for (const part of missing.reverse()) {
+      const partWhere = { syscall: "mkdir", path: pathText(part) };
+      try {
+        await this.makeNew(part, partWhere, this.newInode(S_IFDIR, mode & 0o1777), true);
+      } catch (thrown) {
+        const isThere = thrown instanceof FsError && thrown.code === "EEXIST";
+        if (!isThere || !(await this.#directoryAt(part, where))) throw thrown;
+      }
+    }
+    return first === undefined ? undefined : pathText(first);
+  }
+
+  /** True if there is a directory; `EEXIST` or `ENOTDIR` if there is something else. */
+  async #directoryAt(part: Uint8Array, where: Where): Promise<boolean> {
+    try {
+      const { inode } = await this.at(part, "mkdir", true);
+      if (inode.type === "directory") return true;
+    } catch (thrown) {
+      const isMissing = thrown instanceof FsError && thrown.code === "ENOENT";
+      if (isMissing && lastNameOf(part).kind === "name") return false;
+      throw thrown;
+    }
+    const isLast = pathText(part) === where.path;
+    throw new FsError(isLast ? "EEXIST" : "ENOTDIR", where);
+  }
+}

@@ -1,0 +1,202 @@
+/**
+ * What an open file of a volume is, apart from its calls (`struct file`): the inode, how it was
+ * opened, the position, and who is using it now.
+ *
+ *     OpenFile <-- FileReads <-- FileHandle
+ *
+ *  1. Calls that move the position run one after the other, as under `f_pos_lock` of the kernel.
+ *  2. The file is given back when the last call on it has ended, not before.
+ */
+import type { CacheFile } from "../cache/cache-file.ts";
+import type { VfsInode } from "../fs/vfs.ts";
+import type { FileSystemWriter } from "../fs/vfs-write.ts";
+import type { Clock } from "../lib/clock.ts";
+import { FsError } from "../lib/errno.ts";
+import { AsyncMutex, WaitQueue } from "../lib/locks.ts";
+import { isPromise, type MaybeAsync } from "../lib/maybe.ts";
+import { plainError } from "./arguments.ts";
+import type { Changes, NamePlace } from "./changes.ts";
+import { ACCESS_MASK, O_RDONLY, O_WRONLY } from "./open-flags.ts";
+
+/**
+ * What the `*Sync` calls return when the answer is not cached: try again later, or await the other
+ * form.
+ */
+export const EAGAIN: -11 = -11;
+
+/** What a file needs of its volume: a number of its own, and somebody to tell. */
+export interface OpenFileOwner {
+  nextFd(): number;
+  closed(file: OpenFile): void;
+  /** Takes over work that goes on after its call has returned; closing the volume tells how it ended. */
+  inBackground(work: Promise<void>): void;
+  /** What changes the volume; undefined where it is read-only. */
+  readonly writer: FileSystemWriter | undefined;
+  /** Told of what was changed, for `watch`. */
+  readonly changes: Changes;
+  readonly clock: Clock;
+  /** Throws `EPERM` unless the caller owns the inode. */
+  checkOwner(inode: VfsInode, syscall: string): void;
+  /** Throws `EPERM` unless the caller may give the inode away so. */
+  checkChown(inode: VfsInode, uid: number, gid: number, syscall: string): void;
+  /** Does `task`; errors of the file system get the name of the call. */
+  located<T>(syscall: string, task: () => MaybeAsync<T>): MaybeAsync<T>;
+}
+
+/** How a file is opened. */
+export interface OpenFileParts {
+  readonly inode: VfsInode;
+  /** Null for a directory, which opens but does not read. */
+  readonly file: CacheFile | null;
+  /** `O_*`. */
+  readonly flags: number;
+  /** Where the name stands that it was opened by. */
+  readonly place?: NamePlace | undefined;
+}
+
+export abstract class OpenFile {
+  protected readonly owner: OpenFileOwner;
+  protected readonly inode: VfsInode;
+  protected readonly file: CacheFile | null;
+  protected readonly flags: number;
+  protected readonly place: NamePlace | undefined;
+  protected positionBytes = 0;
+  /** Held by the call that moves the position. */
+  protected readonly positionLock: AsyncMutex = new AsyncMutex();
+  #fd: number;
+  #userCount = 0;
+  #closing: Promise<void> | undefined;
+  readonly #idleWaiters = new WaitQueue();
+
+  constructor(owner: OpenFileOwner, parts: OpenFileParts) {
+    this.owner = owner;
+    this.inode = parts.inode;
+    this.file = parts.file;
+    this.flags = parts.flags;
+    this.place = parts.place;
+    this.#fd = owner.nextFd();
+    owner.writer?.retain(parts.inode);
+  }
+
+  /** A number that no other open handle of the volume has; -1 once closed. */
+  get fd(): number {
+    return this.#fd;
+  }
+
+  /** The inode that is open, for callers that go on with the file system itself. */
+  get vfsInode(): VfsInode {
+    return this.inode;
+  }
+
+  /** The page cache's side of the open file, for `fadvise` and the like; null for a directory. */
+  get cacheFile(): CacheFile | null {
+    return this.file;
+  }
+
+  /** Gives the handle back, once calls under way are done. A second call waits for the first. */
+  close(): Promise<void> {
+    if (this.#fd === -1) return Promise.resolve();
+    this.#closing ??= this.#finish();
+    return this.#closing;
+  }
+
+  /**
+   * Gives the handle back now. `EAGAIN` while a call is under way: it stays open then. An inode
+   * that has no name any more is deleted in the background.
+   */
+  closeSync(): typeof EAGAIN | undefined {
+    if (this.#userCount > 0) return EAGAIN;
+    const given = this.#giveBack();
+    if (isPromise(given)) this.owner.inBackground(given);
+    return undefined;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  protected get mayRead(): boolean {
+    return (this.flags & ACCESS_MASK) !== O_WRONLY;
+  }
+
+  protected get mayWrite(): boolean {
+    return (this.flags & ACCESS_MASK) !== O_RDONLY;
+  }
+
+  protected checkOpen(syscall: string): void {
+    if (this.#fd !== -1) return;
+    throw Object.assign(plainError("EBADF", "file closed"), { syscall });
+  }
+
+  /** The file's cache, for a call that reads. */
+  protected readable(): CacheFile {
+    if (!this.mayRead) throw new FsError("EBADF", { syscall: "read" });
+    if (this.file === null) throw new FsError("EISDIR", { syscall: "read" });
+    return this.file;
+  }
+
+  /** What changes the volume, for a call that does. */
+  protected writer(syscall: string): FileSystemWriter {
+    const { writer } = this.owner;
+    if (writer === undefined) throw new FsError("EROFS", { syscall });
+    return writer;
+  }
+
+  /** Keeps the file open until `work` has ended. */
+  protected async inUse<T>(work: PromiseLike<T>): Promise<T> {
+    this.#userCount++;
+    try {
+      return await work;
+    } finally {
+      this.#userCount--;
+      if (this.#userCount === 0) this.#idleWaiters.wakeAll();
+    }
+  }
+
+  /** Does `work` at the position, which it moves on by what it returns. */
+  protected atPosition(
+    work: (positionBytes: number) => MaybeAsync<number>,
+    signal?: AbortSignal,
+  ): MaybeAsync<number> {
+    if (!this.positionLock.tryLock()) return this.inUse(this.#atPositionLater(work, signal));
+    let moved: MaybeAsync<number> = 0;
+    try {
+      moved = work(this.positionBytes);
+      if (isPromise(moved)) return this.inUse(this.#moveOn(moved));
+      this.positionBytes += moved;
+      return moved;
+    } finally {
+      if (!isPromise(moved)) this.positionLock.unlock();
+    }
+  }
+
+  async #moveOn(moving: PromiseLike<number>): Promise<number> {
+    try {
+      const moved = await moving;
+      this.positionBytes += moved;
+      return moved;
+    } finally {
+      this.positionLock.unlock();
+    }
+  }
+
+  async #atPositionLater(
+    work: (positionBytes: number) => MaybeAsync<number>,
+    signal: AbortSignal | undefined,
+  ): Promise<number> {
+    await this.positionLock.lock(signal);
+    return this.#moveOn(Promise.resolve().then(() => work(this.positionBytes)));
+  }
+
+  async #finish(): Promise<void> {
+    while (this.#userCount > 0) await this.#idleWaiters.wait();
+    await this.#giveBack();
+  }
+
+  #giveBack(): MaybeAsync<void> {
+    if (this.#fd === -1) return undefined;
+    this.#fd = -1;
+    this.owner.closed(this);
+    return this.owner.writer?.release(this.inode);
+  }
+}

@@ -1,0 +1,172 @@
+/**
+ * The calls of `fs.promises` that work on whole trees, or copy: `rm`, `cp`, `copyFile`, and `watch`.
+ *
+ * A copy reads and writes through the page cache in large pieces, keeps holes, and never overwrites
+ * what it was told to keep. `cp` copies as Node's does: no owners, no attributes, times only if asked.
+ */
+import type { VfsInode } from "../fs/vfs.ts";
+import { FsError } from "../lib/errno.ts";
+import { MIB } from "../lib/units.ts";
+import { checkInteger, codedError, type PathLike, pathBytes, pathText } from "./arguments.ts";
+import { ContentCalls } from "./content-calls.ts";
+import { type CopyApi, type CopyOptions, TreeCopier } from "./copy-tree.ts";
+import { isDots } from "./directory.ts";
+import type { FileHandle } from "./file-handle.ts";
+import { O_CREAT, O_EXCL, O_RDONLY, O_WRONLY } from "./open-flags.ts";
+import { placed } from "./volume-base.ts";
+import { type WatchEvent, type WatchOptions, watchChanges } from "./watch.ts";
+
+/** Fail with `EEXIST` where the copy would overwrite something. */
+export const COPYFILE_EXCL = 1;
+/** Of Node: copy on write where the file system can. It cannot, so these bytes are copied. */
+export const COPYFILE_FICLONE = 2;
+/** Of Node: fail unless it can copy on write. */
+export const COPYFILE_FICLONE_FORCE = 4;
+
+const COPY_MODE_MAX = COPYFILE_EXCL | COPYFILE_FICLONE | COPYFILE_FICLONE_FORCE;
+const CHUNK_BYTES = MIB;
+
+export interface RmOptions {
+  /** A path that is missing is no error. */
+  readonly force?: boolean | undefined;
+  /** Directories with all that is in them. */
+  readonly recursive?: boolean | undefined;
+  readonly maxRetries?: number | undefined;
+  readonly retryDelay?: number | undefined;
+}
+
+export abstract class TreeCalls extends ContentCalls {
+  /** Removes a file or, with `recursive`, a tree. */
+  async rm(path: PathLike, options: RmOptions = {}): Promise<void> {
+    let inode: VfsInode;
+    try {
+      ({ inode } = await this.at(path, "lstat", false));
+    } catch (error) {
+      if (options.force === true && error instanceof FsError && error.code === "ENOENT") return;
+      throw error;
+    }
+    const isDirectory = inode.type === "directory";
+    if (isDirectory && options.recursive !== true) throw isDirectoryError(path);
+    if (isDirectory && this.writer === undefined) {
+      throw new FsError("EROFS", { syscall: "rm", path: pathText(path) });
+    }
+    if (isDirectory) await this.#removeTree(path, inode);
+    else await this.unlink(path);
+  }
+
+  /** Copies the content and mode of a file. */
+  async copyFile(from: PathLike, to: PathLike, mode?: number): Promise<void> {
+    pathBytes(from, "src");
+    pathBytes(to, "dest");
+    const flags = checkInteger(mode ?? 0, "mode", 0, COPY_MODE_MAX);
+    const where = { syscall: "copyfile", path: pathText(from), dest: pathText(to) };
+    if ((flags & COPYFILE_FICLONE_FORCE) !== 0) throw new FsError("ENOTSUP", where);
+    const isNew = (flags & COPYFILE_EXCL) !== 0;
+    await placed(where, async () => {
+      await using source = await this.open(from, O_RDONLY);
+      const mode = (await source.stat()).mode & 0o7777;
+      await using target = await this.open(to, O_WRONLY | O_CREAT | (isNew ? O_EXCL : 0), mode);
+      if (target.vfsInode.ino === source.vfsInode.ino) return;
+      try {
+        if (source.cacheFile === null) throw new FsError("EISDIR");
+        await target.truncate(0);
+        await target.chmod(mode);
+        await this.#copyContent(source, target);
+      } catch (thrown) {
+        await this.unlink(to);
+        throw thrown;
+      }
+    });
+  }
+
+  /** Copies a file, link or, with `recursive`, a tree. */
+  async cp(from: PathLike, to: PathLike, options: CopyOptions = {}): Promise<void> {
+    pathBytes(from, "src");
+    pathBytes(to, "dest");
+    const api = this as unknown as CopyApi;
+    await new TreeCopier(api, options).copy(pathBytes(from, "src"), pathBytes(to, "dest"));
+  }
+
+  /**
+   * What is changed through this volume at `path`, a file or a directory, until the signal is
+   * aborted.
+   */
+  watch(path: PathLike, options?: WatchOptions): AsyncIterableIterator<WatchEvent> {
+    return watchChanges(this.changes, () => this.at(path, "watch", true), options);
+  }
+
+  /** Copies data, and where the source has holes leaves holes. `target` is empty. */
+  async #copyContent(source: FileHandle, target: FileHandle): Promise<void> {
+    const inode = source.vfsInode;
+    const { size } = inode;
+    const chunk = new Uint8Array(Math.min(CHUNK_BYTES, Math.max(size, 1)));
+    for (let at = 0; at < size; ) {
+      const data = await this.fileSystem.seekData(inode, at);
+      if (data === -1) break;
+      const end = await this.fileSystem.seekHole(inode, data);
+      const limit = end === -1 ? size : Math.min(end, size);
+      for (at = data; at < limit; ) {
+        const part = chunk.subarray(0, Math.min(chunk.length, limit - at));
+        const { bytesRead } = await source.read(part, 0, part.length, at);
+        if (bytesRead === 0) break;
+        for (let done = 0; done < bytesRead; ) {
+          const { bytesWritten } = await target.write(part, done, bytesRead - done, at + done);
+          done += bytesWritten;
+        }
+        at += bytesRead;
+      }
+    }
+    if ((await target.stat()).size !== size) await target.truncate(size);
+  }
+
+  /** Depth first, with a stack of its own: a tree may be deeper than calls may nest. */
+  async #removeTree(path: PathLike, root: VfsInode): Promise<void> {
+    const syscall = "rm";
+    const stack = [{ path: pathBytes(path), inode: root, isEmptied: false }];
+    for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
+      if (top.isEmptied) {
+        await this.rmdir(top.path);
+        stack.pop();
+        continue;
+      }
+      top.isEmptied = true;
+      const { path: here, inode } = top;
+      for (let cookie = 0; cookie !== -1; ) {
+        const from = cookie;
+        const batch = await this.guard(syscall, path, () => this.fileSystem.readdir(inode, from));
+        for (const entry of batch.entries) {
+          if (isDots(entry.name)) continue;
+          const child = joined(here, entry.name);
+          const found = (await this.at(child, syscall, false)).inode;
+          if (found.type === "directory") {
+            stack.push({ path: child, inode: found, isEmptied: false });
+          } else await this.unlink(child);
+        }
+        cookie = batch.nextCookie;
+      }
+    }
+  }
+}
+
+/** `directory/name`. */
+export function joined(directory: Uint8Array, name: Uint8Array): Uint8Array {
+  const path = new Uint8Array(directory.length + 1 + name.length);
+  path.set(directory);
+  path[directory.length] = 0x2f;
+  path.set(name, directory.length + 1);
+  return path;
+}
+
+/** `ERR_FS_EISDIR`, which `rm` throws by itself: not an errno's error, but one like it. */
+function isDirectoryError(path: PathLike): Error {
+  const info = { code: "EISDIR", message: "is a directory", path: pathText(path), syscall: "rm" };
+  const text = `Path is a directory: rm returned EISDIR (is a directory) ${info.path}`;
+  const error = codedError("ERR_FS_EISDIR", text, "SystemError");
+  const { syscall } = info;
+  return Object.assign(error, {
+    errno: 21,
+    info: { ...info, errno: 21 },
+    syscall,
+    path: info.path,
+  });
+}
