@@ -136,6 +136,8 @@ export class PageCache implements FolioOwner {
   readonly dirtyLimits: DirtyLimits;
   /** Told of each folio whose write has ended. */
   readonly writebackWaiters: WaitQueue = new WaitQueue();
+  /** Writers that were told to pause; woken when a write ends. */
+  readonly throttleWaiters: WaitQueue = new WaitQueue();
   /** Those who write back the files of this cache. */
   readonly flushers: Set<BackingDevice> = new Set();
   /** The address spaces that hold pages. Those without are kept by their openers alone. */
@@ -324,6 +326,7 @@ export class PageCache implements FolioOwner {
     if (isReclaim) this.lru.rotateReclaimable(folio);
     if (folio.isDropBehind) evict(folio);
     this.writebackWaiters.wakeAll();
+    this.throttleWaiters.wakeAll();
     if (this.#memoryWaiters.length > 0) this.memoryProgress();
   }
 

@@ -21,7 +21,7 @@ import { WaitQueue } from "../lib/locks.ts";
 import type { MaybeAsync } from "../lib/maybe.ts";
 import type { AddressSpace } from "./address-space.ts";
 import type { Inode } from "./inode.ts";
-import type { WritebackControl } from "./writeback-control.ts";
+import type { SyncMode, WritebackControl } from "./writeback-control.ts";
 
 /** The inode has changed in a way that reading its data back does not depend on. */
 export const I_DIRTY_SYNC: number = 1 << 0;
@@ -52,6 +52,10 @@ export interface BackingDevice {
   nrDirtied: number;
   /** True while it writes, or is about to. */
   readonly isBusy: boolean;
+  /** Holds up those who dirty more than it can write. */
+  readonly throttle: {
+    balance(signal: AbortSignal | undefined, isNowait: boolean): MaybeAsync<Errno>;
+  };
   /**
    * The inode `wb` became dirty, and no flusher has it queued: put it on a list. `wasDirty` holds
    * the `I_DIRTY_*` that it had before.
@@ -59,12 +63,29 @@ export interface BackingDevice {
   inodeDirtied(wb: WbInode, wasDirty: number): void;
   /** The content of `wb` has no folio left that is dirty or in flight. */
   inodeCleaned(wb: WbInode): void;
+  /** Somebody else has written `wb`, under `I_SYNC`: it goes where it belongs now. */
+  inodeWritten(wb: WbInode): void;
   /** A write of `wb` has failed with the negative errno `err`. */
   writeFailed(wb: WbInode, err: Errno): void;
   /** `pageCount` pages of its files have been written. */
   pagesWritten(pageCount: number): void;
   /** Memory is short: write all there is (`wakeup_flusher_threads`). */
   startAll(): void;
+  /** Has what `work` asks for written, and resolves when that was submitted. */
+  queueWork(work: WorkRequest): Promise<void>;
+}
+
+/** What a flusher is asked to write (`struct wb_writeback_work`). */
+export interface WorkRequest {
+  /** Only files of this file system; `null`: of all. */
+  readonly sb: Superblock | null;
+  readonly syncMode: SyncMode;
+  /** Pages to write at most; by default no limit. */
+  readonly nrPages?: number;
+  /** Only what is dirty when its turn comes, even without `WB_SYNC_ALL`. */
+  readonly taggedWritepages?: boolean;
+  /** The caller waits for the data itself. */
+  readonly forSync?: boolean;
 }
 
 /** A mounted file system, as far as writing back concerns it (`struct super_block`). */
