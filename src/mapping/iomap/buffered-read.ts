@@ -30,7 +30,7 @@ import { roundUp } from "../../lib/units.ts";
 import { iomapBioReadOps } from "./bio-read.ts";
 import { endPendingRead, isOneBlock } from "./finish-read.ts";
 import { iomapReadInlineData } from "./inline.ts";
-import { IOMAP_F_NEW, IOMAP_INLINE, IOMAP_MAPPED, type IomapOps } from "./iomap.ts";
+import { IOMAP_INLINE, type IomapOps } from "./iomap.ts";
 import {
   createIomapIter,
   type IomapIter,
@@ -38,6 +38,7 @@ import {
   iomapIterate,
   iomapIterSrcmap,
   iomapLength,
+  needsZeroing,
 } from "./iter.ts";
 import type { IomapReadFolioCtx, IomapReadOps } from "./read-ops.ts";
 
@@ -196,7 +197,7 @@ class FolioRead implements IomapReadFolioCtx {
       if (partBytes === 0) return;
       const lengthBytes = this.#skipToMissing(iter, partBytes);
       if (lengthBytes === 0) return;
-      if (needsZeroing(iter)) this.#zero(iter, lengthBytes);
+      if (needsZeroing(iter, iter.posBytes)) this.#zero(iter, lengthBytes);
       else {
         const queued = this.#queue(iter, lengthBytes);
         if (isPromise(queued)) return queued.then(() => this.#readRanges(iter));
@@ -273,11 +274,4 @@ class FolioRead implements IomapReadFolioCtx {
 function skip(iter: IomapIter, countBytes: number): number {
   iomapIterAdvance(iter, countBytes);
   return 0;
-}
-
-/** Whether the block at the position reads as zeros (`iomap_block_needs_zeroing`). */
-function needsZeroing(iter: IomapIter): boolean {
-  const srcmap = iomapIterSrcmap(iter);
-  const isOnDevice = srcmap.type === IOMAP_MAPPED && (srcmap.flags & IOMAP_F_NEW) === 0;
-  return !isOnDevice || iter.posBytes >= iter.inode.size;
 }

@@ -1,10 +1,13 @@
 /**
- * What the page cache asks of a file that is read through iomap: is this part valid, may the folio
- * go.
+ * What the page cache asks of a file that is read and written through iomap: is this part valid,
+ * which blocks become dirty with the folio, may the folio go.
  *
  * After `fs/iomap/buffered-io.c` of Linux.
  */
+import type { AddressSpace } from "../../cache/address-space.ts";
+import { attachBlockState } from "../../cache/block-state.ts";
 import type { Folio } from "../../cache/folio.ts";
+import { assert } from "../../lib/assert.ts";
 import { isOneBlock } from "./finish-read.ts";
 
 /**
@@ -24,6 +27,17 @@ export function iomapIsPartiallyUptodate(
 }
 
 /**
+ * Makes the whole uptodate `folio` dirty, all its blocks with it (`iomap_dirty_folio`): for those
+ * who cannot say what they have changed. Returns false if it was dirty before. Never waits.
+ */
+export function iomapDirtyFolio(mapping: AddressSpace, folio: Folio): boolean {
+  const { host } = mapping;
+  if (!isOneBlock(host, folio)) attachBlockState(folio, host.blockBytes);
+  folio.blockState?.setDirty(0, folio.sizeBytes);
+  return mapping.dirtyFolio(folio);
+}
+
+/**
  * Gives up what is kept for the blocks of `folio`, which the cache wants to drop
  * (`iomap_release_folio`). False, and nothing is given up, if it is dirty. No I/O of it may be
  * pending.
@@ -36,12 +50,16 @@ export function iomapReleaseFolio(folio: Folio): boolean {
 }
 
 /**
- * Forgets the blocks of `folio` because the file ends before it or the range was punched out
- * (`iomap_invalidate_folio`). A range that is only a part of the folio changes nothing.
+ * Forgets the blocks of `folio`, and that they were dirty, because the file ends before it or the
+ * range was punched out (`iomap_invalidate_folio`). A range that is only a part of the folio changes
+ * nothing: write-out finds a hole there.
  */
 export function iomapInvalidateFolio(folio: Folio, offsetBytes: number, lengthBytes: number): void {
   emitFolioEvent("iomap_invalidate_folio", folio, offsetBytes, lengthBytes);
-  if (offsetBytes === 0 && lengthBytes === folio.sizeBytes) folio.blockState = null;
+  if (offsetBytes > 0 || lengthBytes < folio.sizeBytes) return;
+  assert(!folio.isWriteback, "what is in flight is waited for");
+  folio.cancelDirty();
+  folio.blockState = null;
 }
 
 function emitFolioEvent(

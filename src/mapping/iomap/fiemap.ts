@@ -12,10 +12,11 @@
  * Left out: `FIEMAP_FLAG_XATTR` and `FIEMAP_FLAG_CACHE`, which iomap refuses too.
  */
 import type { AddressSpace } from "../../cache/address-space.ts";
+import { filemapWriteAndWaitRange } from "../../cache/filemap-flush.ts";
 import type { Inode } from "../../cache/inode.ts";
 import { AssertionError } from "../../lib/assert.ts";
 import { FsError, hasErrnoCode } from "../../lib/errno.ts";
-import { isPromise, type MaybeAsync } from "../../lib/maybe.ts";
+import { andThen, isPromise, type MaybeAsync } from "../../lib/maybe.ts";
 import { byteOfBlock, FILE_BYTES_MAX } from "../../lib/units.ts";
 import {
   IOMAP_DELALLOC,
@@ -109,10 +110,11 @@ class FiemapFill {
 
 /**
  * The extents of `inode` in the range (`iomap_fiemap`). A file system that throws `ENOENT` from
- * `begin` says that there is no such mapping: the result is empty then.
+ * `begin` says that there is no such mapping: the result is empty then. With `FIEMAP_FLAG_SYNC`
+ * what is dirty is written first, and waited for.
  *
  * @throws {FsError} `EINVAL` for a length of 0 or a negative start, `EFBIG` for a start behind the
- *   largest file, `EBADR` for an unknown flag; what `ops.begin` throws
+ *   largest file, `EBADR` for an unknown flag; what `ops.begin` throws; the error of the write
  */
 export function iomapFiemap<I extends Inode>(
   inode: I,
@@ -120,7 +122,21 @@ export function iomapFiemap<I extends Inode>(
   request: FiemapRequest,
   ops: IomapOps<I>,
 ): MaybeAsync<FiemapResult> {
-  const { startBytes, lengthBytes } = checkedRange(request);
+  const checked = checkedRange(request);
+  if ((request.flags & FIEMAP_FLAG_SYNC) === 0) return reportExtents(inode, mapping, checked, ops);
+  return andThen(filemapWriteAndWaitRange(mapping, 0, Infinity), (status) => {
+    if (status !== 0) throw FsError.of(status, { syscall: "fiemap" });
+    return reportExtents(inode, mapping, checked, ops);
+  });
+}
+
+function reportExtents<I extends Inode>(
+  inode: I,
+  mapping: AddressSpace,
+  request: FiemapRequest,
+  ops: IomapOps<I>,
+): MaybeAsync<FiemapResult> {
+  const { startBytes, lengthBytes } = request;
   const fill = new FiemapFill(request.maxExtents);
   const iter = createIomapIter({
     inode,
@@ -154,13 +170,13 @@ export function iomapFiemap<I extends Inode>(
 }
 
 /** `fiemap_prep`. */
-function checkedRange(request: FiemapRequest): { startBytes: number; lengthBytes: number } {
+function checkedRange(request: FiemapRequest): FiemapRequest {
   const { startBytes, lengthBytes, flags } = request;
   const syscall = "fiemap";
   if (lengthBytes <= 0 || startBytes < 0) throw new FsError("EINVAL", { syscall });
   if (startBytes > FILE_BYTES_MAX) throw new FsError("EFBIG", { syscall });
   if ((flags & ~FIEMAP_FLAG_SYNC) !== 0) throw new FsError("EBADR", { syscall });
-  return { startBytes, lengthBytes: Math.min(lengthBytes, FILE_BYTES_MAX - startBytes) };
+  return { ...request, lengthBytes: Math.min(lengthBytes, FILE_BYTES_MAX - startBytes) };
 }
 
 /** `iomap_to_fiemap`. */
@@ -180,8 +196,8 @@ function extentOf(iomap: Iomap): FiemapExtent {
 }
 
 /**
- * The block of the device that holds block `fileBlock` of the file, in the file's block size
- * (`iomap_bmap`); 0 for whatever has none, and for any error, since the call knows no other answer.
+ * The block of the device that holds block `fileBlock` of the file, in the file's block size, after
+ * dirty data was written, so that it has a place (`iomap_bmap`); 0 for whatever has none, and for any error, since the call knows no other answer.
  */
 export function iomapBmap<I extends Inode>(
   inode: I,
@@ -207,9 +223,11 @@ export function iomapBmap<I extends Inode>(
     if (thrown instanceof AssertionError) throw thrown;
     return 0;
   };
+  const lookUp = (): MaybeAsync<number> => andThen(iomapIterate(iter, ops, body), () => block);
   try {
-    const done = iomapIterate(iter, ops, body);
-    return isPromise(done) ? done.then(() => block, giveUp) : block;
+    const written = filemapWriteAndWaitRange(mapping, 0, Infinity);
+    const found = isPromise(written) ? written.then(lookUp) : lookUp();
+    return isPromise(found) ? found.catch(giveUp) : found;
   } catch (thrown) {
     return giveUp(thrown);
   }

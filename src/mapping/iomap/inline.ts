@@ -5,9 +5,11 @@
  *     inlineData    |-- inode.size - iomap.offsetBytes bytes --|.. room ..|
  *     folio         |-------------- copied -------------------|--- zeros up to its end ---|
  *
- * It is the last mapping of a file. Reading it takes no request: the folio is filled by a copy.
+ * It is the last mapping of a file. Reading it takes no request: the folio is filled by a copy. What
+ * is written to the folio is copied back at once, so the folio is never dirty; that it grows beyond
+ * its room the file system prevents, in `begin`.
  *
- * After `iomap_read_inline_data` in `fs/iomap/buffered-io.c` of Linux.
+ * After `iomap_read_inline_data` and `iomap_write_end_inline` in `fs/iomap/buffered-io.c` of Linux.
  */
 import type { Folio } from "../../cache/folio.ts";
 import { FsError } from "../../lib/errno.ts";
@@ -36,6 +38,22 @@ export function iomapReadInlineData(iter: IomapIter, folio: Folio): number {
   folio.bytes.set(data.subarray(skipBytes, skipBytes + copyBytes), fromBytes);
   folio.bytes.fill(0, fromBytes + copyBytes);
   return fromBytes;
+}
+
+/**
+ * Copies `countBytes` at the position, which a write has put into `folio`, to the inline data
+ * (`iomap_write_end_inline`). The file system makes it last, in `end`.
+ *
+ * @throws {FsError} `EIO` if there is no room for them
+ */
+export function iomapWriteInlineData(iter: IomapIter, folio: Folio, countBytes: number): void {
+  const { iomap, posBytes } = iter;
+  const data = iomap.inlineData;
+  const atBytes = posBytes - iomap.offsetBytes;
+  if (data === null) throw inlineError(iter, "it has no buffer");
+  if (atBytes + countBytes > data.length) throw inlineError(iter, `it ends at ${data.length}`);
+  const fromBytes = posBytes - folio.posBytes;
+  data.set(folio.bytes.subarray(fromBytes, fromBytes + countBytes), atBytes);
 }
 
 function inlineError(iter: IomapIter, what: string): FsError {

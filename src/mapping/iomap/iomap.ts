@@ -67,7 +67,7 @@ export const IOMAP_F_ATOMIC_BIO = 0x100;
 export const IOMAP_F_INTEGRITY = 0x200;
 /** Free for the file system. */
 export const IOMAP_F_PRIVATE = 0x1000;
-/** Set by iomap, never by `begin`: the iteration knows which folios to visit. */
+/** Set by `iomapFillDirtyFolios`, never by `begin` itself: the folios to visit are known. */
 export const IOMAP_F_FOLIO_BATCH = 0x2000;
 /** Set by iomap, never by `begin`: the file has grown while this mapping was used. */
 export const IOMAP_F_SIZE_CHANGED = 0x4000;
@@ -105,6 +105,11 @@ export interface Iomap {
   inlineData: Uint8Array | null;
   /** Chosen by the file system, to know later whether the mapping still holds. */
   validityCookie: number;
+  /**
+   * With `IOMAP_F_FOLIO_BATCH`: first pages of the folios that are dirty, in order; the others need
+   * no zeroing. Set by `iomapFillDirtyFolios`.
+   */
+  folioBatch: readonly number[] | null;
   /** The file system's own, handed back to `end`. */
   private: unknown;
 }
@@ -153,6 +158,7 @@ export function createIomap(): Iomap {
     bdev: null,
     inlineData: null,
     validityCookie: 0,
+    folioBatch: null,
     private: undefined,
   };
 }
@@ -167,6 +173,7 @@ export function resetIomap(iomap: Iomap): void {
   iomap.bdev = null;
   iomap.inlineData = null;
   iomap.validityCookie = 0;
+  iomap.folioBatch = null;
   iomap.private = undefined;
 }
 

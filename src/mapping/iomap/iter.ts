@@ -13,19 +13,23 @@
  *     mapping was not used at all, and then before the body's error: with progress, the next
  *     `begin` meets it.
  *  4. A body that neither advances nor throws ends the iteration: no step repeats for ever, save
- *     that of a stale mapping, and that at most `STALE_TRIES_MAX` times.
- *  5. As long as `begin`, body and `end` return at once there is no promise and no microtask.
+ *     that of a stale mapping, and that at most `STALE_TRIES_MAX` times, each in a turn of its own.
+ *  5. As long as `begin`, body and `end` return at once, and no mapping is stale, there is no
+ *     promise and no microtask.
  *
  * After `fs/iomap/iter.c` of Linux. Left out: the `status` of the iterator, since bodies throw.
  */
 import type { Inode } from "../../cache/inode.ts";
+import type { Clock } from "../../lib/clock.ts";
 import { FsError } from "../../lib/errno.ts";
 import { isPromise, type MaybeAsync } from "../../lib/maybe.ts";
 import type { Tracer } from "../../lib/trace.ts";
 import {
   createIomap,
+  IOMAP_F_NEW,
   IOMAP_F_STALE,
   IOMAP_HOLE,
+  IOMAP_MAPPED,
   type Iomap,
   type IomapOps,
   iomapContractBreach,
@@ -53,6 +57,7 @@ export interface IomapIter<I extends Inode = Inode> {
   /** Where old data comes from if not from `iomap`; a hole otherwise. */
   readonly srcmap: Iomap;
   readonly trace: Tracer | null;
+  readonly clock: Clock | null;
   /** Stale answers since the last progress. */
   staleCount: number;
 }
@@ -68,6 +73,8 @@ export interface IomapRange<I extends Inode = Inode> {
   /** `IOMAP_WRITE` .. ; 0 is a read. */
   readonly flags: number;
   readonly trace?: Tracer | null;
+  /** For an operation whose mappings may become stale: where it takes its turns. */
+  readonly clock?: Clock;
 }
 
 /** An iterator at the start of `range`, for one call of `iomapIterate`. */
@@ -81,6 +88,7 @@ export function createIomapIter<I extends Inode>(range: IomapRange<I>): IomapIte
     iomap: createIomap(),
     srcmap: createIomap(),
     trace: range.trace ?? null,
+    clock: range.clock ?? null,
     staleCount: 0,
   };
 }
@@ -96,6 +104,16 @@ export function iomapLength(iter: IomapIter): number {
 /** The mapping that old data is read from (`iomap_iter_srcmap`). */
 export function iomapIterSrcmap(iter: IomapIter): Iomap {
   return iter.srcmap.type === IOMAP_HOLE ? iter.iomap : iter.srcmap;
+}
+
+/**
+ * Whether the block at `posBytes`, which the mapping at hand covers, reads as zeros
+ * (`iomap_block_needs_zeroing`).
+ */
+export function needsZeroing(iter: IomapIter, posBytes: number): boolean {
+  const srcmap = iomapIterSrcmap(iter);
+  const isOnDevice = srcmap.type === IOMAP_MAPPED && (srcmap.flags & IOMAP_F_NEW) === 0;
+  return !isOnDevice || posBytes >= iter.inode.size;
 }
 
 /**
@@ -210,14 +228,17 @@ function endMapping<I extends Inode>(
 }
 
 /** Throws the failure, or says whether another mapping is to be asked for. */
-function settleStep(iter: IomapIter, failure: Failure | null): boolean {
+function settleStep(iter: IomapIter, failure: Failure | null): MaybeAsync<boolean> {
   if (failure !== null) throw failure.thrown;
   if (iter.posBytes > iter.iterStartPosBytes) {
     iter.staleCount = 0;
     return true;
   }
   if ((iter.iomap.flags & IOMAP_F_STALE) === 0) return false;
-  if (++iter.staleCount < STALE_TRIES_MAX) return true;
+  if (++iter.staleCount < STALE_TRIES_MAX) {
+    // Whoever changes the file meanwhile needs the loop as well.
+    return iter.clock === null ? true : iter.clock.turn().then(() => true);
+  }
   throw new FsError("EIO", { detail: `${placeOf(iter)}: the mapping is stale again and again` });
 }
 

@@ -28,7 +28,7 @@ import {
 } from "./iter.ts";
 
 /** What is looked for. */
-type Whence = "hole" | "data";
+export type SeekWhence = "hole" | "data";
 /** Nothing was found: no byte of a file. */
 const NOT_FOUND = -1;
 
@@ -84,7 +84,7 @@ interface SeekRange<I extends Inode> {
 }
 
 function seek<I extends Inode>(
-  whence: Whence,
+  whence: SeekWhence,
   { inode, mapping, posBytes, sizeBytes }: SeekRange<I>,
   ops: IomapOps<I>,
 ): MaybeAsync<number> {
@@ -104,21 +104,26 @@ function seek<I extends Inode>(
 }
 
 /** Where the mapping at hand has what is looked for, from the position on. */
-function seekInMapping(whence: Whence, iter: IomapIter, mapping: AddressSpace): MaybeAsync<number> {
+function seekInMapping(
+  whence: SeekWhence,
+  iter: IomapIter,
+  mapping: AddressSpace,
+): MaybeAsync<number> {
   const { type } = iter.iomap;
   if (type === IOMAP_UNWRITTEN) {
-    return seekInCache(whence, mapping, iter.posBytes, iter.posBytes + iomapLength(iter));
+    return mappingSeekHoleData(whence, mapping, iter.posBytes, iter.posBytes + iomapLength(iter));
   }
   const isHole = type === IOMAP_HOLE;
   return isHole === (whence === "hole") ? iter.posBytes : NOT_FOUND;
 }
 
 /**
- * The first hole or data in `startBytes..endBytes` as the cache sees it (`mapping_seek_hole_data`):
- * what is not cached, or not uptodate, is a hole. Folios that are being read are waited for.
+ * The first hole or data in `startBytes..endBytes` as the cache sees it (`mapping_seek_hole_data`),
+ * -1 if there is none: what is not cached, or not uptodate, is a hole. Folios that are being read
+ * are waited for.
  */
-function seekInCache(
-  whence: Whence,
+export function mappingSeekHoleData(
+  whence: SeekWhence,
   mapping: AddressSpace,
   startBytes: number,
   endBytes: number,
@@ -131,7 +136,9 @@ function seekInCache(
     posBytes = Math.max(posBytes, folio.posBytes);
     if (folio.isLocked && !folio.isUptodate) {
       const fromBytes = posBytes;
-      return andThen(folio.waitLocked(), () => seekInCache(whence, mapping, fromBytes, endBytes));
+      return andThen(folio.waitLocked(), () =>
+        mappingSeekHoleData(whence, mapping, fromBytes, endBytes),
+      );
     }
     const folioEndBytes = Math.min(folio.posBytes + folio.sizeBytes, endBytes);
     posBytes = seekInFolio(whence, folio, posBytes, folioEndBytes);
@@ -150,7 +157,12 @@ function nextFolio(mapping: AddressSpace, posBytes: number, endBytes: number): F
  * First byte in `fromBytes..endBytes`, all inside `folio`, that is what is looked for, or
  * `endBytes`.
  */
-function seekInFolio(whence: Whence, folio: Folio, fromBytes: number, endBytes: number): number {
+function seekInFolio(
+  whence: SeekWhence,
+  folio: Folio,
+  fromBytes: number,
+  endBytes: number,
+): number {
   if (folio.isUptodate) return whence === "data" ? fromBytes : endBytes;
   const { ops, host } = folio.mapping!;
   const { blockBytes } = host;
