@@ -12,6 +12,7 @@ export {
   fileCheckAndAdvanceWbErr,
   openCacheFile,
 } from "./cache-file.ts";
+export type { DirtyLimitOptions } from "./dirty-limits.ts";
 export {
   fadvise,
   POSIX_FADV_DONTNEED,
@@ -46,6 +47,7 @@ export {
   writeOneFolio,
 } from "./filemap-flush.ts";
 export { genericFileDirectWrite, genericPerformWrite } from "./filemap-write.ts";
+export { BdiWriteback, type FlusherOptions } from "./flusher.ts";
 export { Folio } from "./folio.ts";
 export type { Inode } from "./inode.ts";
 export {
@@ -75,6 +77,7 @@ export {
   ReadaheadControl,
 } from "./readahead.ts";
 export {
+  type BackingDevice,
   I_DIRTY_DATASYNC,
   I_DIRTY_PAGES,
   I_DIRTY_SYNC,
@@ -83,6 +86,14 @@ export {
   type Superblock,
   WbInode,
 } from "./superblock.ts";
+export { syncAll, syncFilesystem, syncfs, syncInodesSb, writebackInodesSb } from "./sync.ts";
+export {
+  SYNC_FILE_RANGE_WAIT_AFTER,
+  SYNC_FILE_RANGE_WAIT_BEFORE,
+  SYNC_FILE_RANGE_WRITE,
+  syncFileRange,
+} from "./sync-file-range.ts";
+export { balanceDirtyPagesRatelimited } from "./throttle.ts";
 export {
   invalidateInodePages2,
   invalidateInodePages2Range,
@@ -94,6 +105,7 @@ export {
   truncatePagecache,
   truncateSetsize,
 } from "./truncate.ts";
+export { detachInode, syncInodeMetadata, writeInodeNow } from "./write-inode.ts";
 export {
   AOP_WRITEPAGE_ACTIVATE,
   WB_SYNC_ALL,
