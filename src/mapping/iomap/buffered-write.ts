@@ -22,9 +22,10 @@
  */
 
 import type { AddressSpace } from "../../cache/address-space.ts";
-import { IOCB_NOWAIT, type Kiocb } from "../../cache/filemap.ts";
 import type { Folio } from "../../cache/folio.ts";
 import type { Inode } from "../../cache/inode.ts";
+import { IOCB_NOWAIT, type Kiocb } from "../../cache/kiocb.ts";
+import { balanceDirtyPagesRatelimited } from "../../cache/throttle.ts";
 import { pagecacheIsizeExtended, truncateInodePagesRange } from "../../cache/truncate.ts";
 import { AssertionError } from "../../lib/assert.ts";
 import { EAGAIN, type Errno, FsError, hasErrnoCode } from "../../lib/errno.ts";
@@ -49,7 +50,6 @@ import {
   iomapPutFolio,
   iomapWriteBegin,
   iomapWriteEnd,
-  throttleWriter,
 } from "./write-begin.ts";
 import type { IomapWriteOps, IomapWriteSource } from "./write-ops.ts";
 
@@ -188,7 +188,7 @@ class BufferedWrite implements IomapWriteContext {
   }
 
   #writePiece(iter: IomapIter, lengthBytes: number): MaybeAsync<boolean> {
-    const status = throttleWriter(this);
+    const status = balanceDirtyPagesRatelimited(this.mapping, this.signal, this.isNowait);
     return isPromise(status)
       ? status.then((known) => this.#getSource(iter, lengthBytes, known))
       : this.#getSource(iter, lengthBytes, status);

@@ -10,6 +10,7 @@
 import type { AddressSpace } from "../../cache/address-space.ts";
 import type { Folio } from "../../cache/folio.ts";
 import type { Inode } from "../../cache/inode.ts";
+import { balanceDirtyPagesRatelimited } from "../../cache/throttle.ts";
 import { type Errno, FsError } from "../../lib/errno.ts";
 import { isPromise, type MaybeAsync } from "../../lib/maybe.ts";
 import {
@@ -31,7 +32,6 @@ import {
   iomapPutFolio,
   iomapWriteBegin,
   iomapWriteEnd,
-  throttleWriter,
 } from "./write-begin.ts";
 import type { IomapWriteOps } from "./write-ops.ts";
 
@@ -88,7 +88,7 @@ async function unshareFolios(iter: IomapIter, context: IomapWriteContext): Promi
       iomapPutFolio(iter, context, countBytes, folio);
     }
     iomapIterAdvance(iter, countBytes);
-    const status = await throttleWriter(context);
+    const status = await balanceDirtyPagesRatelimited(context.mapping);
     if (status !== 0) throw FsError.of(status);
   }
 }

@@ -14,16 +14,17 @@
  *  2. Bytes that were copied count only if all blocks that the write touches are valid then: what
  *     is half filled is nobody's data.
  *
- * After `iomap_write_begin` and `iomap_write_end` in `fs/iomap/buffered-io.c` and
- * `__filemap_get_folio` in `mm/filemap.c` of Linux. Rule 2 is the kernel's for whole folios; here
- * it is for the blocks.
+ * After `iomap_write_begin` and `iomap_write_end` in `fs/iomap/buffered-io.c` of Linux. Rule 2 is the
+ * kernel's for whole folios; here it is for the blocks.
  */
 import type { AddressSpace } from "../../cache/address-space.ts";
 import type { Folio } from "../../cache/folio.ts";
+import { IOCB_NOWAIT } from "../../cache/kiocb.ts";
+import { filemapWriteFolio } from "../../cache/mapping-folio.ts";
 import { I_DIRTY_INODE, markInodeDirty } from "../../cache/superblock.ts";
-import { EAGAIN, EEXIST, type Errno, FsError } from "../../lib/errno.ts";
+import { EAGAIN, type Errno, FsError } from "../../lib/errno.ts";
 import { isPromise, type MaybeAsync } from "../../lib/maybe.ts";
-import { PAGE_BYTES, pageOfByte, roundDown, roundUp } from "../../lib/units.ts";
+import { roundDown, roundUp } from "../../lib/units.ts";
 import { isOneBlock } from "./finish-read.ts";
 import { iomapReadInlineData, iomapWriteInlineData } from "./inline.ts";
 import { IOMAP_F_STALE, IOMAP_INLINE } from "./iomap.ts";
@@ -52,24 +53,16 @@ export function iomapWriteBegin(
   context: IomapWriteContext,
   lengthBytes: number,
 ): MaybeAsync<Folio | Errno> {
-  if (context.signal?.aborted) throw new FsError("EINTR");
-  const { writeOps } = context;
+  const { mapping, writeOps, isNowait, signal } = context;
+  if (signal?.aborted) throw new FsError("EINTR");
+  const nowaitFlag = isNowait ? IOCB_NOWAIT : 0;
   const folio =
     writeOps?.getFolio === undefined
-      ? getWriteFolio(context, iter.posBytes, lengthBytes)
+      ? filemapWriteFolio(mapping, iter.posBytes, lengthBytes, nowaitFlag, signal)
       : writeOps.getFolio(iter, iter.posBytes, lengthBytes);
   return isPromise(folio)
     ? folio.then((had) => useFolio(iter, context, lengthBytes, had))
     : useFolio(iter, context, lengthBytes, folio);
-}
-
-/**
- * Holds the writer up if more is dirty than is good. Before any folio is locked. Returns 0,
- * `-EAGAIN` instead of a wait, `-EINTR` after an abort.
- */
-export function throttleWriter(context: IomapWriteContext): MaybeAsync<Errno> {
-  const bdi = context.mapping.wbInode?.sb.bdi;
-  return bdi ? bdi.throttle.balance(context.signal, context.isNowait) : 0;
 }
 
 /** The second half of `iomapWriteBegin`: checks the mapping and prepares the folio. */
@@ -194,108 +187,4 @@ export function iomapPutFolio(
   }
   folio.unlock();
   folio.put();
-}
-
-/**
- * The folio of the cache for `posBytes`, or a new one, for a write of `lengthBytes`
- * (`iomap_get_folio`): locked, referenced, and not being written where the store cannot bear that.
- */
-function getWriteFolio(
-  context: IomapWriteContext,
-  posBytes: number,
-  lengthBytes: number,
-): MaybeAsync<Folio | Errno> {
-  const { mapping, isNowait } = context;
-  const cached = mapping.folioAt(pageOfByte(posBytes));
-  if (cached === undefined) return createFolio(context, posBytes, lengthBytes);
-  cached.get();
-  if (cached.tryLock()) {
-    if (!mapping.stableWrites || !cached.isWriteback) return cached;
-    if (!isNowait) return waitFolio(context, posBytes, lengthBytes, cached, true);
-    cached.unlock();
-  } else if (!isNowait) {
-    return waitFolio(context, posBytes, lengthBytes, cached, false);
-  }
-  cached.put();
-  return -EAGAIN;
-}
-
-/** Waits for the lock of `folio`, unless it `isLocked`, and until its bytes may change. */
-async function waitFolio(
-  context: IomapWriteContext,
-  posBytes: number,
-  lengthBytes: number,
-  folio: Folio,
-  isLocked: boolean,
-): Promise<Folio | Errno> {
-  const { mapping, signal } = context;
-  let hasLock = isLocked;
-  try {
-    if (!hasLock) await folio.lock(signal);
-    hasLock = true;
-    if (folio.mapping === mapping) {
-      await folio.waitStable(signal);
-      return folio;
-    }
-  } catch {
-    if (hasLock) folio.unlock();
-    folio.put();
-    throw new FsError("EINTR");
-  }
-  folio.unlock();
-  folio.put();
-  return getWriteFolio(context, posBytes, lengthBytes);
-}
-
-/** Adds a folio as large as the write, within the limits of the mapping and of its neighbours. */
-function createFolio(
-  context: IomapWriteContext,
-  posBytes: number,
-  lengthBytes: number,
-): MaybeAsync<Folio | Errno> {
-  const { mapping, isNowait, signal } = context;
-  const { cache, minOrder } = mapping;
-  const index = pageOfByte(posBytes);
-  for (let order = orderOf(mapping, index, lengthBytes); ; order--) {
-    const folio = cache.allocFolio(order, minOrder);
-    if (folio === null) break;
-    const status = mapping.addFolio(folio, roundDown(index, folio.pageCount));
-    if (status === 0) return folio;
-    order = folio.order;
-    folio.put();
-    if (status !== -EEXIST || order === minOrder) return status;
-  }
-  if (isNowait) return -EAGAIN;
-  const waited = cache.allocFolioWait(minOrder, signal);
-  return isPromise(waited)
-    ? waited.then((folio) => addWaited(context, posBytes, lengthBytes, folio))
-    : addWaited(context, posBytes, lengthBytes, waited);
-}
-
-function addWaited(
-  context: IomapWriteContext,
-  posBytes: number,
-  lengthBytes: number,
-  folio: Folio | Errno,
-): MaybeAsync<Folio | Errno> {
-  if (typeof folio === "number") return folio;
-  const index = roundDown(pageOfByte(posBytes), folio.pageCount);
-  const status = context.mapping.addFolio(folio, index);
-  if (status === 0) return folio;
-  folio.put();
-  return status === -EEXIST ? getWriteFolio(context, posBytes, lengthBytes) : status;
-}
-
-/** Largest order of a folio at page `index` that a write of `lengthBytes` fills (`fgf_set_order`). */
-function orderOf(mapping: AddressSpace, index: number, lengthBytes: number): number {
-  const { minOrder, maxOrder } = mapping;
-  let order = minOrder;
-  while (
-    order < maxOrder &&
-    PAGE_BYTES * 2 ** (order + 1) <= lengthBytes &&
-    index % 2 ** (order + 1) === 0
-  ) {
-    order++;
-  }
-  return order;
 }
