@@ -72,7 +72,8 @@ class ShortIo implements FileIo {
 
 async function shortStore(io: FileIo): Promise<FileStore> {
   const path = fileOf(content);
-  return new FileStore(await open(path), path, content.length, true, io);
+  const handle = await open(path);
+  return new FileStore({ handle, path, sizeBytes: content.length, canWrite: true, io });
 }
 
 describe("FileStore", () => {

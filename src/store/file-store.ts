@@ -20,6 +20,7 @@ import { isZero } from "../lib/bytes.ts";
 import { FsError, hasErrnoCode } from "../lib/errno.ts";
 import { GIB, MIB, PAGE_BYTES, roundDown, SECTOR_BYTES } from "../lib/units.ts";
 import { deviceSizeBytes } from "./device-size.ts";
+import { claimFile, type Release } from "./file-claim.ts";
 import { StoreGuard, type StoreOp } from "./guard.ts";
 import {
   type Store,
@@ -35,8 +36,8 @@ export interface FileStoreOptions {
   /** Opens for writing too. False if left out. */
   readonly writable?: boolean;
   /**
-   * Refuses a block device that is mounted or opened so by others (`O_EXCL`), with `EBUSY`; nothing
-   * to regular files. As `writable` if left out.
+   * Refuses with `EBUSY` a block device that is mounted or opened so by others (`O_EXCL`), and a
+   * file that another has open so or that a loop device is made of. As `writable` if left out.
    */
   readonly exclusive?: boolean;
 }
@@ -77,18 +78,26 @@ export async function openFileStore(
 ): Promise<FileStore> {
   const canWrite = options.writable ?? false;
   let flags = canWrite ? constants.O_RDWR : constants.O_RDONLY;
-  if (options.exclusive ?? canWrite) flags |= constants.O_EXCL;
+  const isExclusive = options.exclusive ?? canWrite;
+  if (isExclusive) flags |= constants.O_EXCL;
   flags |= constants.O_NONBLOCK ?? 0; // So that a FIFO is refused and not waited for.
   const handle = await open(path, flags).catch((cause: unknown) => {
     throw errorOf(cause, "open", path);
   });
   try {
     const sizeBytes = await sizeOf(handle, path);
-    return new FileStore(handle, path, sizeBytes, canWrite, io);
+    const release = isExclusive ? await claim(handle, path) : undefined;
+    return new FileStore({ handle, path, sizeBytes, canWrite, io, release });
   } catch (cause) {
     await handle.close();
     throw errorOf(cause, "open", path);
   }
+}
+
+/** Block devices are claimed by the system itself. */
+async function claim(handle: FileHandle, path: string): Promise<Release | undefined> {
+  const stats = await handle.stat({ bigint: true });
+  return stats.isFile() ? claimFile({ path, dev: stats.dev, ino: stats.ino }) : undefined;
 }
 
 async function sizeOf(handle: FileHandle, path: string): Promise<number> {
@@ -105,6 +114,15 @@ async function sizeOf(handle: FileHandle, path: string): Promise<number> {
   });
 }
 
+interface FileStoreParts {
+  readonly handle: FileHandle;
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly canWrite: boolean;
+  readonly io: FileIo;
+  readonly release?: Release | undefined;
+}
+
 /** See the head of the file. Made by `openFileStore`. */
 export class FileStore implements Store {
   readonly name: string;
@@ -113,8 +131,11 @@ export class FileStore implements Store {
   readonly #handle: FileHandle;
   readonly #io: FileIo;
   readonly #guard: StoreGuard;
+  readonly #release: Release | undefined;
 
-  constructor(handle: FileHandle, path: string, sizeBytes: number, canWrite: boolean, io: FileIo) {
+  constructor(parts: FileStoreParts) {
+    const { handle, path, sizeBytes, canWrite, io } = parts;
+    this.#release = parts.release;
     this.name = path;
     this.sizeBytes = sizeBytes;
     this.capabilities = {
@@ -202,7 +223,13 @@ export class FileStore implements Store {
   }
 
   close(): Promise<void> {
-    return this.#guard.close(() => this.#handle.close());
+    return this.#guard.close(async () => {
+      try {
+        await this.#handle.close();
+      } finally {
+        await this.#release?.();
+      }
+    });
   }
 
   /** Moves all of `buffers`, in as many steps as the system makes of it. */
