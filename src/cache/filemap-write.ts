@@ -31,6 +31,7 @@ import { FILE_BYTES_MAX, PAGE_BYTES, pageOfByte } from "../lib/units.ts";
 import { filemapRangeHasWriteback, filemapWriteAndWaitRange } from "./filemap-flush.ts";
 import type { Folio } from "./folio.ts";
 import { IOCB_NOWAIT, type Kiocb } from "./kiocb.ts";
+import { balanceDirtyPagesRatelimited } from "./throttle.ts";
 import { invalidateInodePages2Range, pagecacheIsizeExtended } from "./truncate.ts";
 
 /**
@@ -88,7 +89,12 @@ function writeChunk(iocb: Kiocb, bytes: Uint8Array, done: number): MaybeAsync<nu
   const chunkBytes = PAGE_BYTES * 2 ** mapping.maxOrder;
   const roomBytes = chunkBytes - (iocb.posBytes % chunkBytes);
   const lengthBytes = Math.min(roomBytes, bytes.length - done);
-  return beginChunk(iocb, bytes, done, lengthBytes);
+  const isNowait = (iocb.flags & IOCB_NOWAIT) !== 0;
+  const throttled = balanceDirtyPagesRatelimited(mapping, iocb.signal, isNowait);
+  if (isPromise(throttled)) {
+    return throttled.then((err) => (err < 0 ? err : beginChunk(iocb, bytes, done, lengthBytes)));
+  }
+  return throttled < 0 ? throttled : beginChunk(iocb, bytes, done, lengthBytes);
 }
 
 function beginChunk(
