@@ -18,6 +18,7 @@ import {
   S_IFMT,
 } from "../layout.ts";
 import type { MkfsPlan } from "./plan.ts";
+import { SpaceMap } from "./space.ts";
 
 const WORD = 0x1_0000_0000;
 const HALF = 0x1_0000;
@@ -104,17 +105,34 @@ export class DescriptorEncoder {
 
   /** `bg_flags`; known once the free clusters were counted. */
   flags(group: number): number {
-    const { layout, p } = this.#plan;
     let flags = this.#isZeroedTold ? BG_INODE_ZEROED : 0;
     if (!this.#hasFlags) return flags;
     if (this.usedInodes(group) === 0) flags |= BG_INODE_UNINIT;
-    const isInner = group > 0 && group < layout.groupCount - 1;
-    const first = layout.firstBlockOf(group);
-    const copies = Math.ceil((layout.copiesEnd(group) - first) / p.clusterRatio);
-    const clusters = Math.ceil((layout.endOf(group) - first) / p.clusterRatio);
-    const isBare = this.#freeClusters[group] === clusters - copies;
-    if (isInner && isBare) flags |= BG_BLOCK_UNINIT;
+    const isInner = group > 0 && group < this.#plan.layout.groupCount - 1;
+    if (isInner && this.#isBare(group)) flags |= BG_BLOCK_UNINIT;
     return flags;
+  }
+
+  /** True if nothing is taken in `group` but what its own descriptor and the rules tell. */
+  #isBare(group: number): boolean {
+    const { layout, geometry, p } = this.#plan;
+    const ratio = p.clusterRatio;
+    const first = layout.firstBlockOf(group);
+    const end = layout.endOf(group);
+    const own = new SpaceMap(end - first);
+    const take = (from: number, count: number): void => {
+      const start = Math.max(from, first);
+      const stop = Math.min(from + count, end);
+      if (start < stop) own.take(start - first, stop - start);
+    };
+    take(first, layout.copiesEnd(group) - first);
+    take(layout.blockBitmaps[group]!, 1);
+    take(layout.inodeBitmaps[group]!, 1);
+    take(layout.inodeTables[group]!, geometry.inodeTableBlocks);
+    own.roundToClusters(ratio);
+    const free =
+      Math.ceil((end - first) / ratio) - Math.ceil(own.countTaken(0, end - first) / ratio);
+    return free === this.#freeClusters[group];
   }
 
   /** Block `index` of the table of descriptors. */

@@ -23,11 +23,15 @@ const DOT_BYTES = 12;
 const CODED_BYTES = 0x1_0000;
 const CODED_WHOLE_BLOCK = 0xffff;
 
+/** With `inline_data` mke2fs makes `lost+found` inline, and moves it into blocks as it grows. */
+export function isInlineFirst(p: MkfsParameters): boolean {
+  return (p.features.incompat & INCOMPAT_INLINE_DATA) !== 0;
+}
+
 /** Blocks of `lost+found`. */
 export function lostFoundBlocks(p: MkfsParameters): number {
   const wanted = Math.max(2, Math.ceil(LOST_FOUND_BYTES / p.blockBytes));
-  // Made inline and then grown, it has no first block that it began with.
-  const isInline = (p.features.incompat & INCOMPAT_INLINE_DATA) !== 0;
+  const isInline = isInlineFirst(p);
   const most = isInline ? DIRECT_BLOCKS - 1 : DIRECT_BLOCKS;
   return Math.min(isInline ? wanted - 1 : wanted, most);
 }
@@ -79,9 +83,11 @@ export function rootBlock(p: MkfsParameters, seed: Seed): Uint8Array {
 
 /** Block `index` of `lost+found`. */
 export function lostFoundBlock(p: MkfsParameters, index: number, seed: Seed): Uint8Array {
+  const free = { ino: 0, name: "" };
+  if (index > 0) return directoryBlock(p, LOST_FOUND_INO, [free], seed);
   const dots = [
     { ino: LOST_FOUND_INO, name: "." },
     { ino: EXT_ROOT_INO, name: ".." },
   ];
-  return directoryBlock(p, LOST_FOUND_INO, index === 0 ? dots : [{ ino: 0, name: "" }], seed);
+  return directoryBlock(p, LOST_FOUND_INO, isInlineFirst(p) ? [...dots, free] : dots, seed);
 }

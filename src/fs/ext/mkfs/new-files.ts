@@ -24,6 +24,7 @@ import {
   I_BLOCK_BYTES,
   INODE,
 } from "../layout.ts";
+import { XATTR_MAGIC } from "../xattr-area.ts";
 import { noSpace } from "./options.ts";
 import type { SpaceRun } from "./space.ts";
 import type { Layout } from "./tables.ts";
@@ -66,34 +67,49 @@ export interface NewInode {
   readonly iBlock: Uint8Array;
   /** False for inode 1, which has no fields behind byte 128. */
   readonly hasExtra: boolean;
+  /** It has an area of extended attributes without entries, left from when it was inline. */
+  readonly hasXattrArea?: boolean;
+}
+
+/** Takes blocks in whole clusters, run by run, in the first free ones from some block on. */
+class RunTaker {
+  readonly #layout: Layout;
+  readonly runs: SpaceRun[] = [];
+  left: number;
+  #from: number;
+  #hasWrapped = false;
+
+  constructor(layout: Layout, goal: number, count: number) {
+    this.#layout = layout;
+    this.#from = goal;
+    this.left = count;
+  }
+
+  /** Takes the next run. Throws `ENOSPC` if there is none. */
+  next(): SpaceRun {
+    const { space, geometry, p } = this.#layout;
+    const ratio = p.clusterRatio;
+    const found = space.nextFreeRun(this.#from, Math.ceil(this.left / ratio) * ratio);
+    if (found === undefined) {
+      if (this.#hasWrapped) throw noSpace("there is no room for the first files");
+      this.#hasWrapped = true;
+      this.#from = geometry.firstDataBlock;
+      return this.next();
+    }
+    space.take(found.start, found.end - found.start);
+    const run = { start: found.start, end: Math.min(found.end, found.start + this.left) };
+    this.runs.push(run);
+    this.left -= run.end - run.start;
+    this.#from = run.end;
+    return run;
+  }
 }
 
 /** Takes `count` blocks, in whole clusters, in the first free runs from `goal` on, and wraps. */
 export function takeBlocks(layout: Layout, goal: number, count: number): SpaceRun[] {
-  const { space, geometry } = layout;
-  const ratio = layout.p.clusterRatio;
-  const runs: SpaceRun[] = [];
-  let from = goal;
-  let left = count;
-  let hasWrapped = false;
-  while (left > 0) {
-    const found = space.nextFreeRun(from, Math.ceil(left / ratio) * ratio);
-    if (found === undefined) {
-      if (hasWrapped) throw noSpace("there is no room for the first files");
-      hasWrapped = true;
-      from = geometry.firstDataBlock;
-      continue;
-    }
-    space.take(found.start, found.end - found.start);
-    const run = { start: found.start, end: Math.min(found.end, found.start + left) };
-    const last = runs.at(-1);
-    if (last !== undefined && last.end === run.start) {
-      runs[runs.length - 1] = { start: last.start, end: run.end };
-    } else runs.push(run);
-    left -= run.end - run.start;
-    from = run.end;
-  }
-  return runs;
+  const taker = new RunTaker(layout, goal, count);
+  while (taker.left > 0) taker.next();
+  return taker.runs;
 }
 
 function usedClusters(layout: Layout, runs: readonly SpaceRun[]): number {
@@ -114,17 +130,15 @@ interface NewExtent {
   readonly count: number;
 }
 
-function extentsOf(runs: readonly SpaceRun[]): NewExtent[] {
-  const extents: NewExtent[] = [];
-  let fileBlock = 0;
-  for (const run of runs) {
-    for (let start = run.start; start < run.end; start += EXTENT_WRITTEN_MAX) {
-      const count = Math.min(EXTENT_WRITTEN_MAX, run.end - start);
-      extents.push({ fileBlock, start, count });
-      fileBlock += count;
-    }
+/** Adds the extents for `run`, which goes on where `extents` end. */
+function addExtents(extents: NewExtent[], run: SpaceRun): void {
+  const last = extents.at(-1);
+  let fileBlock = last === undefined ? 0 : last.fileBlock + last.count;
+  for (let start = run.start; start < run.end; start += EXTENT_WRITTEN_MAX) {
+    const count = Math.min(EXTENT_WRITTEN_MAX, run.end - start);
+    extents.push({ fileBlock, start, count });
+    fileBlock += count;
   }
-  return extents;
 }
 
 function putExtents(node: Uint8Array, extents: readonly NewExtent[], max: number): void {
@@ -138,38 +152,53 @@ function putExtents(node: Uint8Array, extents: readonly NewExtent[], max: number
   });
 }
 
-/** The tree for `runs`: in the inode, or in one level of leaves. */
-function extentMap(layout: Layout, ino: number, runs: readonly SpaceRun[], seed: Seed): FileMap {
-  const iBlock = new Uint8Array(I_BLOCK_BYTES);
-  const extents = extentsOf(runs);
-  const mapBlocks: NewBlock[] = [];
-  let blockCount = usedClusters(layout, runs);
-  if (extents.length <= ROOT_EXTENTS) putExtents(iBlock, extents, ROOT_EXTENTS);
-  else {
-    const { blockBytes } = layout.p;
-    const max = Math.floor((blockBytes - EXTENT_ENTRY_BYTES) / EXTENT_ENTRY_BYTES);
-    const leafCount = Math.ceil(extents.length / max);
-    if (leafCount > ROOT_EXTENTS) throw noSpace(`file ${ino} would be in too many pieces`);
-    putHeader(iBlock, leafCount, ROOT_EXTENTS, 1);
-    for (let leaf = 0; leaf < leafCount; leaf++) {
-      const part = extents.slice(leaf * max, (leaf + 1) * max);
-      const taken = takeBlocks(layout, runs[0]!.start - 1, 1);
-      blockCount += usedClusters(layout, taken);
-      const blocknr = taken[0]!.start;
-      const data = new Uint8Array(blockBytes);
-      putExtents(data, part, max);
-      const tailAt = EXTENT_ENTRY_BYTES * (max + 1);
-      if (seed !== undefined) {
-        putLe32(data, tailAt, extentChecksum(inodeSeed(seed, ino, 0), data, tailAt));
-      }
-      mapBlocks.push({ blocknr, data });
-      const at = EXTENT_ENTRY_BYTES * (leaf + 1);
-      putLe32(iBlock, at + EI.ei_block, part[0]!.fileBlock);
-      putLe32(iBlock, at + EI.ei_leaf_lo, blocknr % 0x1_0000_0000);
-      putLe16(iBlock, at + EI.ei_leaf_hi, Math.floor(blocknr / 0x1_0000_0000));
+/**
+ * Takes `count` blocks and makes the tree that leads to them: in the inode, or in one level of
+ * leaves. The first leaf gets its place as soon as the inode is full, near the start of the file.
+ */
+function extentMap(layout: Layout, ino: number, goal: number, count: number, seed: Seed): FileMap {
+  const taker = new RunTaker(layout, goal, count);
+  const extents: NewExtent[] = [];
+  const leaves: number[] = [];
+  const max = Math.floor((layout.p.blockBytes - EXTENT_ENTRY_BYTES) / EXTENT_ENTRY_BYTES);
+  while (taker.left > 0) {
+    addExtents(extents, taker.next());
+    while (extents.length > Math.max(ROOT_EXTENTS, leaves.length * max)) {
+      leaves.push(takeBlocks(layout, taker.runs[0]!.start - 1, 1)[0]!.start);
     }
   }
-  return { runs, iBlock, flags: EXTENTS_FL, blockCount, mapBlocks };
+  if (leaves.length > ROOT_EXTENTS) throw noSpace(`file ${ino} would be in too many pieces`);
+  const iBlock = new Uint8Array(I_BLOCK_BYTES);
+  putExtents(iBlock, extents.slice(0, ROOT_EXTENTS), ROOT_EXTENTS);
+  if (leaves.length > 0) putHeader(iBlock, leaves.length, ROOT_EXTENTS, 1);
+  const mapBlocks = leaves.map((blocknr, index) => {
+    const part = extents.slice(index * max, (index + 1) * max);
+    const at = EXTENT_ENTRY_BYTES * (index + 1);
+    // What extents leave behind in the other slots stays, as mke2fs has it.
+    iBlock.fill(0, at, at + EXTENT_ENTRY_BYTES);
+    putLe32(iBlock, at + EI.ei_block, part[0]!.fileBlock);
+    putLe32(iBlock, at + EI.ei_leaf_lo, blocknr % 0x1_0000_0000);
+    putLe16(iBlock, at + EI.ei_leaf_hi, Math.floor(blocknr / 0x1_0000_0000));
+    return { blocknr, data: extentLeaf(layout.p.blockBytes, ino, part, max, seed) };
+  });
+  const blockCount = usedClusters(layout, taker.runs) + leaves.length * layout.p.clusterRatio;
+  return { runs: taker.runs, iBlock, flags: EXTENTS_FL, blockCount, mapBlocks };
+}
+
+function extentLeaf(
+  blockBytes: number,
+  ino: number,
+  extents: readonly NewExtent[],
+  max: number,
+  seed: Seed,
+): Uint8Array {
+  const data = new Uint8Array(blockBytes);
+  putExtents(data, extents, max);
+  const tailAt = EXTENT_ENTRY_BYTES * (max + 1);
+  if (seed !== undefined) {
+    putLe32(data, tailAt, extentChecksum(inodeSeed(seed, ino, 0), data, tailAt));
+  }
+  return data;
 }
 
 /** Builds a map of pointers while it takes the blocks, each pointer block before what it maps. */
@@ -245,7 +274,7 @@ export function placeFile(
   if ((layout.p.features.incompat & INCOMPAT_EXTENTS) === 0) {
     return new PointerMapBuilder(layout, goal, count).build();
   }
-  return extentMap(layout, ino, takeBlocks(layout, goal, count), seed);
+  return extentMap(layout, ino, goal, count, seed);
 }
 
 /** Encodes `inode` without its checksum, `s_inode_size` bytes; all its times are `nowSec`. */
@@ -274,6 +303,7 @@ export function encodeInode(
     putLe32(raw, INODE.i_crtime, nowSec);
     for (const at of [INODE.i_ctime_extra, INODE.i_mtime_extra]) putLe32(raw, at, extra);
     for (const at of [INODE.i_atime_extra, INODE.i_crtime_extra]) putLe32(raw, at, extra);
+    if (inode.hasXattrArea === true) putLe32(raw, GOOD_OLD_INODE_BYTES + EXTRA_ISIZE, XATTR_MAGIC);
   }
   return raw;
 }

@@ -86,8 +86,7 @@ function putJournal(raw: Uint8Array, plan: MkfsPlan): void {
 function putDynamic(raw: Uint8Array, plan: MkfsPlan): void {
   const { p, geometry, identity } = plan;
   const { compat, incompat, roCompat } = plan.features;
-  putLe32(raw, SB.s_first_ino, GOOD_OLD_FIRST_INO);
-  putLe16(raw, SB.s_inode_size, p.inodeBytes);
+  putLe32(raw, SB.s_default_mount_opts, MOUNT_USER_XATTR_ACL);
   putLe32(raw, SB.s_feature_compat, compat);
   putLe32(raw, SB.s_feature_incompat, incompat);
   putLe32(raw, SB.s_feature_ro_compat, roCompat);
@@ -129,13 +128,14 @@ export function encodeSuperblock(plan: MkfsPlan, counts: Counts): Uint8Array {
   putLe16(raw, SB.s_state, STATE_CLEAN);
   putLe16(raw, SB.s_errors, ERRORS[identity.onErrors]);
   putLe32(raw, SB.s_rev_level, p.revision);
+  putLe32(raw, SB.s_first_ino, GOOD_OLD_FIRST_INO);
+  putLe16(raw, SB.s_inode_size, p.inodeBytes);
   raw.set(identity.uuid, SB.s_uuid);
   raw.set(identity.label, SB.s_volume_name);
   raw.set(identity.lastMountedOn, SB.s_last_mounted);
   putLe16(raw, SB.s_reserved_gdt_blocks, geometry.reservedGdtBlocks);
   raw.set(identity.hashSeed, SB.s_hash_seed);
   raw[SB.s_def_hash_version] = HASH_HALF_MD4;
-  putLe32(raw, SB.s_default_mount_opts, MOUNT_USER_XATTR_ACL);
   putLe32(raw, SB.s_flags, identity.isUnsignedHash ? FLAG_UNSIGNED_HASH : FLAG_SIGNED_HASH);
   putLe16(raw, SB.s_raid_stride, p.strideBlocks);
   putLe32(raw, SB.s_raid_stripe_width, p.stripeBlocks);

@@ -15,7 +15,13 @@ import {
   RO_COMPAT_METADATA_CSUM,
 } from "../features.ts";
 import { EXT_BAD_INO, EXT_JOURNAL_INO, EXT_ROOT_INO, I_BLOCK_BYTES } from "../layout.ts";
-import { LOST_FOUND_INO, lostFoundBlock, lostFoundBlocks, rootBlock } from "./directories.ts";
+import {
+  isInlineFirst,
+  LOST_FOUND_INO,
+  lostFoundBlock,
+  lostFoundBlocks,
+  rootBlock,
+} from "./directories.ts";
 import { type Geometry, geometryFor } from "./geometry.ts";
 import { type JournalSize, journalGoal, journalSizeFor, journalSuperblock } from "./journal.ts";
 import {
@@ -133,7 +139,7 @@ class Files {
     ino: number,
     goal: number,
     count: number,
-    about: { readonly mode: number; readonly uid?: number; readonly gid?: number; links?: number },
+    about: Pick<NewInode, "mode"> & Partial<NewInode>,
   ): FileMap {
     const map = placeFile(this.#layout, ino, goal, count, this.#seed);
     this.inodes.push({
@@ -141,12 +147,13 @@ class Files {
       mode: about.mode,
       uid: about.uid ?? 0,
       gid: about.gid ?? 0,
-      linksCount: about.links ?? 1,
+      linksCount: about.linksCount ?? 1,
       sizeBytes: count * this.#layout.p.blockBytes,
       blockCount: map.blockCount,
       flags: map.flags,
       iBlock: map.iBlock,
       hasExtra: true,
+      hasXattrArea: about.hasXattrArea === true,
     });
     this.blocks.push(...map.mapBlocks);
     return map;
@@ -181,11 +188,11 @@ function placeDirectories(layout: Layout, files: Files, options: MkfsOptions, se
   const goal = geometry.firstDataBlock;
   const root = files.place(EXT_ROOT_INO, goal, 1, {
     mode: MODE_ROOT,
-    links: 3,
+    linksCount: 3,
     ...ownerOf(options),
   });
   files.addBlocks(root, () => rootBlock(p, seed));
-  const mode = { mode: MODE_LOST_FOUND, links: 2 };
+  const mode = { mode: MODE_LOST_FOUND, linksCount: 2, hasXattrArea: isInlineFirst(p) };
   const lostFound = files.place(LOST_FOUND_INO, goal, lostFoundBlocks(p), mode);
   files.addBlocks(lostFound, (index) => lostFoundBlock(p, index, seed));
 }

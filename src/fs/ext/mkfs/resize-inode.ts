@@ -37,7 +37,8 @@ export function copyGroupsOf(layout: Layout): number[] {
 export function placeResizeFile(layout: Layout): ResizeFile {
   const { p, geometry } = layout;
   const { reservedGdtBlocks, descriptorBlocks, inodeTableBlocks } = geometry;
-  const goal = 3 + reservedGdtBlocks + descriptorBlocks + inodeTableBlocks;
+  const tables = 2 + inodeTableBlocks;
+  const goal = geometry.firstDataBlock + descriptorBlocks + reservedGdtBlocks + tables;
   const blocknr = takeBlocks(layout, goal, 1)[0]!.start;
   const data = new Uint8Array(p.blockBytes);
   const perBlock = p.blockBytes / POINTER_BYTES;
@@ -56,7 +57,7 @@ export function placeResizeFile(layout: Layout): ResizeFile {
     gid: 0,
     linksCount: 1,
     sizeBytes: (DIRECT_BLOCKS + perBlock + perBlock * perBlock) * p.blockBytes,
-    blockCount: p.clusterRatio + reservedGdtBlocks * (1 + copyGroups.length),
+    blockCount: p.clusterRatio * (1 + reservedGdtBlocks * (1 + copyGroups.length)),
     flags: 0,
     iBlock,
     hasExtra: true,

@@ -170,8 +170,8 @@ class FlexPlacer {
   }
 
   /**
-   * Takes `blocks` for one group: at `wanted` if what all groups left need is free there, else at
-   * the first place of the flex group where that is, else where this one fits.
+   * Takes `blocks` for one group: at `wanted` if they are free there, else at the first place of the
+   * flex group that has room for all groups left, else where this one fits.
    */
   #take(
     flex: { readonly start: number; readonly end: number; readonly groupsLeft: number },
@@ -183,7 +183,7 @@ class FlexPlacer {
     const most = Math.floor(geometry.blocksPerGroup / PIECE_PART_OF_GROUP);
     const piece = Math.min(flex.groupsLeft * blocks, most);
     let from = wanted;
-    if (wanted < 0 || !space.isFree(wanted, piece)) {
+    if (wanted < 0 || !space.isFree(wanted, blocks)) {
       from = space.findFree(flex.start, flex.end, piece);
       if (from < 0) from = flex.start;
     }
