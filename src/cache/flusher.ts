@@ -242,7 +242,7 @@ export class BdiWriteback implements BackingDevice {
   async #writeback(work: Work): Promise<void> {
     const { rank } = this.inodes;
     while (work.nrPages > 0) {
-      if ((work.forKupdate || work.forBackground) && this.#works.length > 0) return;
+      if (this.#mustYield(work)) return;
       if (work.forBackground && !this.#isOverBackground) return;
       const cut = this.#cutOf(work, rank);
       // What an earlier work has left there says nothing of what this one finds.
@@ -290,8 +290,14 @@ export class BdiWriteback implements BackingDevice {
         turnMs = clock.nowMs();
       }
       if (isProgress && (work.nrPages <= 0 || nowMs - startedMs >= RECHECK_MS)) break;
+      if (this.#mustYield(work)) break;
     }
     return isProgress;
+  }
+
+  /** True if `work` is of the kind that gives way, and there is another (invariant 3). */
+  #mustYield(work: Work): boolean {
+    return (work.forKupdate || work.forBackground) && this.#works.length > 0;
   }
 
   /** Writes one slice of one inode; true if that made anything clean. */
