@@ -35,37 +35,40 @@ import {
 } from "./layout.ts";
 
 /** File blocks are 32-bit numbers: the first that no extent can name. */
-const FILE_BLOCKS_END = 0x1_0000_0000;
+export const FILE_BLOCKS_END = 0x1_0000_0000;
 
 function damaged(ino: number, where: string, what: string): FsError {
   return new FsError("EUCLEAN", { detail: `inode ${ino}: extent ${where}: ${what}` });
 }
 
 /** Offset of entry `index` in a node. */
-function entryAt(index: number): number {
+export function entryAt(index: number): number {
   return EXTENT_ENTRY_BYTES * (index + 1);
 }
 
-function entryCount(node: Uint8Array): number {
+/** Entries of a node that are in use. */
+export function entryCount(node: Uint8Array): number {
   return le16(node, EH.eh_entries);
 }
 
 /** First file block of entry `index`; the field is the same in index entries and extents. */
-function keyOf(node: Uint8Array, index: number): number {
+export function keyOf(node: Uint8Array, index: number): number {
   return le32(node, entryAt(index) + EE.ee_block);
 }
 
 /** Block of the node below index entry `index`. */
-function childOf(node: Uint8Array, index: number): number {
+export function childOf(node: Uint8Array, index: number): number {
   const at = entryAt(index);
   return le16(node, at + EI.ei_leaf_hi) * 0x1_0000_0000 + le32(node, at + EI.ei_leaf_lo);
 }
 
-function extentStart(node: Uint8Array, at: number): number {
+/** First block on the device of the extent at offset `at`. */
+export function extentStart(node: Uint8Array, at: number): number {
   return le16(node, at + EE.ee_start_hi) * 0x1_0000_0000 + le32(node, at + EE.ee_start_lo);
 }
 
-function extentLength(stored: number): number {
+/** Blocks of an extent, by the length that is stored. */
+export function extentLength(stored: number): number {
   return stored <= EXTENT_WRITTEN_MAX ? stored : stored - EXTENT_WRITTEN_MAX;
 }
 
@@ -148,7 +151,7 @@ function verifyBlock(node: Uint8Array, blocknr: number, owner: NodeOwner): void 
 }
 
 /** Index of the last entry whose key is at most `fileBlock`, or -1. */
-function search(node: Uint8Array, fileBlock: number): number {
+export function search(node: Uint8Array, fileBlock: number): number {
   let low = 0;
   let high = entryCount(node);
   while (low < high) {
@@ -162,6 +165,40 @@ function search(node: Uint8Array, fileBlock: number): number {
 function hole(fileBlock: number, end: number, maxCount: number): MappedRun {
   const count = Math.min(end - fileBlock, maxCount);
   return { physical: 0, count, isUnwritten: false, isBoundary: false };
+}
+
+/** A node on the way from the root of an extent tree to a leaf. */
+export interface ExtentLevel {
+  /** The block that holds the node, 0 for the root. */
+  readonly blocknr: number;
+  /** Its bytes, borrowed. */
+  node: Uint8Array;
+  /** The entry taken to go on; in a leaf that at or before the block searched for, or -1. */
+  index: number;
+}
+
+/**
+ * The way from the root to the leaf that holds, or would hold, `fileBlock` (`ext4_find_extent`).
+ * Restartable; throws as `mapExtents`.
+ */
+export function extentPath(ctx: ExtContext, inode: ExtInode, fileBlock: number): ExtentLevel[] {
+  const owner: NodeOwner = { ctx, ino: inode.ino, checksumSeed: inode.checksumSeed };
+  let node = inode.iBlock;
+  checkNode(node, owner, "root", Math.floor(node.length / EXTENT_ENTRY_BYTES) - 1);
+  const path: ExtentLevel[] = [{ blocknr: 0, node, index: search(node, fileBlock) }];
+  let end = FILE_BLOCKS_END;
+  for (let depth = le16(node, EH.eh_depth); depth > 0; depth--) {
+    const level = path[path.length - 1]!;
+    level.index = Math.max(0, level.index); // In front of all keys: into the first child.
+    const { index } = level;
+    if (index + 1 < entryCount(node)) end = Math.min(end, keyOf(node, index + 1));
+    const blocknr = childOf(node, index);
+    const first = keyOf(node, index);
+    node = ctx.metadata.verified(blocknr, verifyBlock, owner);
+    checkChild(node, blocknr, depth - 1, { first, end }, inode.ino);
+    path.push({ blocknr, node, index: search(node, fileBlock) });
+  }
+  return path;
 }
 
 /** The run at `fileBlock` in a leaf; `end` is where the leaf's part of the file ends. */

@@ -23,7 +23,8 @@ import type { ExtContext, MappedRun } from "./context.ts";
 import type { ExtInode } from "./inode.ts";
 import { DIRECT_BLOCKS, INDIRECT_LEVELS } from "./layout.ts";
 
-const POINTER_BYTES = 4;
+/** Bytes of one pointer. */
+export const POINTER_BYTES = 4;
 
 /** Length of the longest file that a map of blocks of `blockBytes` reaches. */
 export function indirectReachBytes(blockBytes: number): number {
@@ -34,7 +35,12 @@ export function indirectReachBytes(blockBytes: number): number {
 }
 
 /** A pointer from the file's map, checked. */
-function pointerAt(ctx: ExtContext, inode: ExtInode, array: Uint8Array, slot: number): number {
+export function pointerAt(
+  ctx: ExtContext,
+  inode: ExtInode,
+  array: Uint8Array,
+  slot: number,
+): number {
   const pointer = le32(array, slot * POINTER_BYTES);
   if (pointer === 0) return 0;
   const { firstDataBlock, blockCount } = ctx.sb;

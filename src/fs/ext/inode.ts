@@ -27,13 +27,13 @@ import { AsyncRwLock } from "../../lib/locks.ts";
 import { SECTOR_BYTES } from "../../lib/units.ts";
 import type { FileType, InodeAttributes, Timespec, VfsInode } from "../vfs.ts";
 import { inodeChecksum, inodeSeed } from "./checksum.ts";
+import type { DelallocRanges } from "./delalloc.ts";
 import {
   INCOMPAT_64BIT,
   INCOMPAT_CASEFOLD,
   INCOMPAT_LARGE_DIR,
   RO_COMPAT_PROJECT,
 } from "./features.ts";
-import type { DelallocRanges } from "./delalloc.ts";
 import type { Handle } from "./handle.ts";
 import {
   CASEFOLD_FL,
@@ -47,6 +47,7 @@ import {
   INDEX_FL,
   INLINE_DATA_FL,
   INODE,
+  JOURNAL_DATA_FL,
   PROJINHERIT_FL,
   S_IFBLK,
   S_IFCHR,
@@ -227,6 +228,11 @@ export class ExtInode implements VfsInode {
 
   get isVerity(): boolean {
     return this.#has(VERITY_FL);
+  }
+
+  /** Its data goes through the journal, by its own flag. */
+  get hasJournaledData(): boolean {
+    return this.#has(JOURNAL_DATA_FL);
   }
 
   /** It holds the value of an extended attribute and has no name. */

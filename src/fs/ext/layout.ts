@@ -202,8 +202,11 @@ export const S_IFLNK = 0xa000;
 export const S_IFSOCK = 0xc000;
 
 /** Inode flags (`EXT4_*_FL`), as stored. */
+export const IMMUTABLE_FL = 0x0000_0010;
+export const APPEND_FL = 0x0000_0020;
 export const ENCRYPT_FL = 0x0000_0800;
 export const INDEX_FL = 0x0000_1000;
+export const JOURNAL_DATA_FL = 0x0000_4000;
 export const HUGE_FILE_FL = 0x0004_0000;
 export const EXTENTS_FL = 0x0008_0000;
 export const VERITY_FL = 0x0010_0000;

@@ -28,7 +28,7 @@ function damaged(inode: ExtInode, what: string): FsError {
 }
 
 /** True if the target lies in `i_block` (`ext4_inode_is_fast_symlink`). */
-function isFast(ctx: ExtContext, inode: ExtInode): boolean {
+export function isFastSymlink(ctx: ExtContext, inode: ExtInode): boolean {
   if (ctx.sb.hasIncompat(INCOMPAT_EA_INODE)) return inode.size > 0 && inode.size < I_BLOCK_BYTES;
   if (inode.isInline) return false;
   const clusterSectors = (ctx.sb.clusterRatio * ctx.sb.blockBytes) / SECTOR_BYTES;
@@ -45,7 +45,7 @@ function firstBlock(ctx: ExtContext, inode: ExtInode): Uint8Array {
 function storedTarget(ctx: ExtContext, inode: ExtInode): Uint8Array {
   const { size } = inode;
   if (size === 0) throw damaged(inode, "i_size is 0");
-  if (isFast(ctx, inode)) {
+  if (isFastSymlink(ctx, inode)) {
     if (size >= I_BLOCK_BYTES) throw damaged(inode, `i_size is ${size}, too long for i_block`);
     return inode.iBlock.slice(0, size);
   }
