@@ -60,7 +60,7 @@ function storedTarget(ctx: ExtContext, inode: ExtInode): Uint8Array {
 }
 
 function encryptedTarget(ctx: ExtContext, inode: ExtInode): Uint8Array {
-  const area = isFast(ctx, inode) ? inode.iBlock : firstBlock(ctx, inode);
+  const area = isFastSymlink(ctx, inode) ? inode.iBlock : firstBlock(ctx, inode);
   const length = le16(area, 0);
   if (length < CIPHERTEXT_MIN_BYTES || CIPHERTEXT_LENGTH_BYTES + length > area.length) {
     throw damaged(inode, `its encrypted target has ${length} bytes`);

@@ -24,13 +24,7 @@ const REFUSED: readonly (readonly [bit: number, why: string])[] = [
   [RO_COMPAT_SHARED_BLOCKS, "its files share blocks (shared_blocks)"],
 ];
 /** Leftovers of experiments, whose structures a writer would have to know. */
-const REFUSED_NAMES: readonly string[] = [
-  "lazy_bg",
-  "exclude_bitmap",
-  "has_snapshot",
-  "replica",
-  "btree_dir",
-];
+const REFUSED_NAMES: readonly string[] = ["lazy_bg", "exclude_bitmap", "has_snapshot", "replica"];
 
 /** Why a volume with superblock `sb` may only be read; undefined if it may be written. */
 export function writeRefusal(sb: Superblock): string | undefined {
