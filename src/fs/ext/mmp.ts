@@ -24,13 +24,15 @@ export interface MmpState {
   readonly checkIntervalSec: number;
 }
 
-function textOf(block: Uint8Array, at: number, lengthBytes: number): string {
+/** The text of a field of `lengthBytes`, up to its zero. */
+export function textOfMmp(block: Uint8Array, at: number, lengthBytes: number): string {
   const field = block.subarray(at, at + lengthBytes);
   const end = field.indexOf(0);
   return new TextDecoder().decode(end < 0 ? field : field.subarray(0, end));
 }
 
-function verifyMmp(block: Uint8Array, blocknr: number, ctx: ExtContext): void {
+/** Throws `EUCLEAN` for another magic number, `EBADMSG` for a wrong checksum. */
+export function verifyMmp(block: Uint8Array, blocknr: number, ctx: ExtContext): void {
   if (le32(block, MMP.mmp_magic) !== MMP_MAGIC) {
     throw new FsError("EUCLEAN", { detail: `mmp block ${blocknr}: mmp_magic is wrong` });
   }
@@ -56,8 +58,8 @@ export function readMmp(ctx: ExtContext): MmpState {
     state: sequence === MMP_SEQ_CLEAN ? "clean" : special,
     sequence,
     timeSec: le64(block, MMP.mmp_time, `mmp block ${mmpBlock}: mmp_time`),
-    nodeName: textOf(block, MMP.mmp_nodename, NODE_NAME_BYTES),
-    deviceName: textOf(block, MMP.mmp_bdevname, DEVICE_NAME_BYTES),
+    nodeName: textOfMmp(block, MMP.mmp_nodename, NODE_NAME_BYTES),
+    deviceName: textOfMmp(block, MMP.mmp_bdevname, DEVICE_NAME_BYTES),
     checkIntervalSec: le16(block, MMP.mmp_check_interval),
   };
 }
