@@ -40,7 +40,6 @@ const CHECKSUM_TYPE_CRC32C = 4;
 
 /** What a file system asks of its journal. */
 export interface JournalNeeds {
-  readonly blockBytes: number;
   readonly hasMetadataCsum: boolean;
   readonly is64Bit: boolean;
 }
@@ -83,21 +82,30 @@ function putTail(raw: Uint8Array, { start, sequence }: LogTail): void {
 /** See the head of the file. */
 export class JournalFile {
   readonly found: FoundJournal;
-  readonly sb: JournalSuperblock;
+  readonly blockBytes: number;
   readonly #raw: Uint8Array;
+  #sb: JournalSuperblock;
   #writes: Promise<void> = Promise.resolve();
 
-  /** `raw` is the superblock as it lies there, of a log that is empty; it is copied. */
-  constructor(found: FoundJournal, raw: Uint8Array, needs: JournalNeeds) {
-    const { blockBytes } = needs;
-    const fileBlockCount = found.map.blockCount;
+  /** `raw` is the superblock as it lies there; it is copied. */
+  constructor(found: FoundJournal, raw: Uint8Array, blockBytes: number) {
     this.found = found;
+    this.blockBytes = blockBytes;
     this.#raw = raw.slice(0, JSB_BYTES);
-    const before = decodeJournalSuperblock(this.#raw, { blockBytes, fileBlockCount });
-    assert(before.start === 0, "a log is recovered before it is written");
-    if (before.version === 2) withFeatures(this.#raw, needs);
+    this.#sb = this.#decode();
+  }
+
+  /** The superblock as it was read or, after `adopt`, as it will be written. */
+  get sb(): JournalSuperblock {
+    return this.#sb;
+  }
+
+  /** Invariants 2 and 3, for a log that is empty. On disk with the next write of the superblock. */
+  adopt(needs: JournalNeeds): void {
+    assert(be32(this.#raw, JSB.s_start) === 0, "a log is recovered before it is written");
+    if (this.#sb.version === 2) withFeatures(this.#raw, needs);
     sealJournalSuperblock(this.#raw);
-    this.sb = decodeJournalSuperblock(this.#raw, { blockBytes, fileBlockCount });
+    this.#sb = this.#decode();
   }
 
   get device(): BlockDevice {
@@ -157,12 +165,17 @@ export class JournalFile {
     putBe32(this.#raw, JSB.s_feature_incompat, incompat | JBD2_INCOMPAT_REVOKE);
   }
 
+  #decode(): JournalSuperblock {
+    const fileBlockCount = this.found.map.blockCount;
+    return decodeJournalSuperblock(this.#raw, { blockBytes: this.blockBytes, fileBlockCount });
+  }
+
   #writeFields(edit: (raw: Uint8Array) => void, flags: number): Promise<void> {
     const write = async (): Promise<void> => {
       edit(this.#raw);
       sealJournalSuperblock(this.#raw);
       const { physical } = this.found.map.locate(this.found.superblockBlock);
-      const offsetBytes = physical * this.sb.blockBytes;
+      const offsetBytes = physical * this.blockBytes;
       await writeDevice(this.device, offsetBytes, this.#raw.slice(), flags);
     };
     // One after the other, whether the one before went well or not.
@@ -173,15 +186,15 @@ export class JournalFile {
 }
 
 /**
- * Opens the journal that was `found`, whose log is empty.
+ * Opens the journal that was `found`.
  *
  * @throws {FsError} what `decodeJournalSuperblock` throws; `EIO`
  */
 export async function openJournalFile(
   found: FoundJournal,
-  needs: JournalNeeds,
+  blockBytes: number,
 ): Promise<JournalFile> {
   const { physical } = found.map.locate(found.superblockBlock);
-  const raw = await readDevice(found.device, physical * needs.blockBytes, JSB_BYTES);
-  return new JournalFile(found, raw, needs);
+  const raw = await readDevice(found.device, physical * blockBytes, JSB_BYTES);
+  return new JournalFile(found, raw, blockBytes);
 }

@@ -5,36 +5,27 @@ import { DirectLog } from "./direct-log.ts";
 import { INCOMPAT_64BIT } from "./features.ts";
 import { firstFreeTid } from "./jbd2-superblock.ts";
 import { Journal } from "./journal.ts";
-import { openJournalFile } from "./journal-file.ts";
-import type { FoundJournal } from "./journal-inode.ts";
+import type { JournalFile } from "./journal-file.ts";
+import type { BlockTable } from "./transaction.ts";
 import { ExtTransactions } from "./transactions.ts";
 
 /**
- * Transactions over the file system of `core`, with the journal that was `found` or without. The
- * log is empty: recovered. Nothing is written yet.
- *
- * @throws {FsError} what `openJournalFile` throws
+ * Transactions over the file system of `core`: through the journal `file`, which `recoverJournal`
+ * has returned, or straight home. Nothing is written yet.
  */
-export async function openTransactions(
+export function openTransactions(
   core: ExtCore,
-  found: FoundJournal | undefined,
+  file: JournalFile | undefined,
   clock: Clock,
-): Promise<ExtTransactions> {
+): ExtTransactions {
   const { metadata, sb, bdev } = core;
-  if (found === undefined) {
-    const makeLog = (table: ConstructorParameters<typeof DirectLog>[1]): DirectLog =>
-      new DirectLog(bdev, table, sb.blockBytes);
+  if (file === undefined) {
+    const makeLog = (table: BlockTable): DirectLog => new DirectLog(bdev, table, sb.blockBytes);
     return new ExtTransactions({ metadata, clock, makeLog });
   }
-  const file = await openJournalFile(found, {
-    blockBytes: sb.blockBytes,
-    hasMetadataCsum: sb.hasMetadataCsum,
-    is64Bit: sb.hasIncompat(INCOMPAT_64BIT),
-  });
-  return new ExtTransactions({
-    metadata,
-    clock,
-    makeLog: (table) => new Journal({ file, device: bdev, clock }, table),
-    firstTid: firstFreeTid(file.sb),
-  });
+  const is64Bit = sb.hasIncompat(INCOMPAT_64BIT);
+  file.adopt({ hasMetadataCsum: sb.hasMetadataCsum, is64Bit });
+  const firstTid = firstFreeTid(file.sb);
+  const makeLog = (table: BlockTable): Journal => new Journal({ file, device: bdev, clock }, table);
+  return new ExtTransactions({ metadata, clock, makeLog, firstTid });
 }

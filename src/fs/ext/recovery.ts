@@ -17,7 +17,7 @@
  *     used.
  *
  * After `ext4_load_and_init_journal`, `ext4_load_journal` in `fs/ext4/super.c` and
- * `jbd2_journal_load` of Linux. Left out: recovery that writes.
+ * `jbd2_journal_load` of Linux. Left out: recovery that writes, which is `recover.ts`.
  */
 import type { BlockDevice } from "../../block/block-device.ts";
 import { readDevice } from "../../block/block-device.ts";
@@ -92,14 +92,20 @@ const ERROR_RECORD_END: number = SB.s_mount_opts;
 /** Upper bytes of the two times and the two codes of the record. */
 const ERROR_RECORD_HI_END: number = SB.s_last_error_time_hi + 3;
 
-/** A journal with its superblock. */
-interface OpenJournal {
+/** A journal with its superblock, and a reader of its log. */
+export interface OpenJournal {
   readonly found: FoundJournal;
   readonly sb: JournalSuperblock;
   readonly log: JournalLog;
 }
 
-async function openJournal(
+/**
+ * Finds the journal of the file system of `ctx`, and reads its superblock.
+ *
+ * @throws {FsError} what `findInternalJournal`, `openExternalJournal` and `decodeJournalSuperblock`
+ *   throw; `EOPNOTSUPP` if it is on a device that was not given
+ */
+export async function openJournal(
   ctx: ExtContext,
   device: BlockDevice,
   options: ReplayOptions,
@@ -125,7 +131,8 @@ async function openJournal(
   return { found, sb, log };
 }
 
-function infoOf(
+/** `contents` is what was replayed; undefined if the log was not looked at. */
+export function journalInfoOf(
   { found, sb }: OpenJournal,
   contents: LogContents | undefined,
   fastCommitCount: number,
@@ -160,7 +167,7 @@ async function inspect(
       );
     }
     warnOfErrno(ctx, journal.sb);
-    return infoOf(journal, undefined, 0);
+    return journalInfoOf(journal, undefined, 0);
   } catch (thrown) {
     const isOfImage = hasErrnoCode(thrown) && (ctx.sb.journalIno !== 0 || options.journalDevice);
     if (!isOfImage) throw thrown;
@@ -194,11 +201,15 @@ function decodeSuperblock(bytes: Uint8Array): Superblock | undefined {
   }
 }
 
-/** The superblock as it is after recovery, from its replayed and its home form. */
+/**
+ * The superblock as it is after recovery, from its replayed and its home form. RECOVER is clear for
+ * a reader, and set for a writer, whose log is in use again at once.
+ */
 function recoveredSuperblock(
   replayed: Superblock,
   home: Uint8Array,
   journalErrno: number,
+  isForWriter = false,
 ): Uint8Array {
   const bytes = replayed.raw.slice();
   const copy = (from: number, end: number): void => bytes.set(home.subarray(from, end), from);
@@ -207,7 +218,8 @@ function recoveredSuperblock(
   const errorState =
     (le16(home, SB.s_state) | (journalErrno === 0 ? 0 : STATE_ERROR)) & STATE_ERROR;
   putLe16(bytes, SB.s_state, le16(bytes, SB.s_state) | errorState);
-  putLe32(bytes, SB.s_feature_incompat, le32(bytes, SB.s_feature_incompat) & ~INCOMPAT_RECOVER);
+  const others = le32(bytes, SB.s_feature_incompat) & ~INCOMPAT_RECOVER;
+  putLe32(bytes, SB.s_feature_incompat, isForWriter ? others | INCOMPAT_RECOVER : others);
   const wasGood = superblockChecksum(replayed.raw) === le32(replayed.raw, SB.s_checksum);
   // A wrong checksum stays wrong: it is the reader's to judge.
   if (replayed.hasMetadataCsum && wasGood) putLe32(bytes, SB.s_checksum, superblockChecksum(bytes));
@@ -224,13 +236,17 @@ function checkHomes(contents: LogContents, blockCount: number): void {
   }
 }
 
-/** The device as after recovery of `contents`, its superblock included. */
-async function overlay(
+/**
+ * The device as after recovery of `contents`, its superblock included; nothing has been written.
+ *
+ * @throws {FsError} `EUCLEAN` for a copy of a block that does not exist
+ */
+export async function overlayOf(
   ctx: ExtContext,
   device: BlockDevice,
   journal: OpenJournal,
   contents: LogContents,
-  options: ReplayOptions,
+  options: Pick<ReplayOptions, "clock" | "signal"> & { readonly isForWriter?: boolean },
 ): Promise<JournalOverlayDevice> {
   const over = new JournalOverlayDevice(device, replayedBlocks(journal, contents), {
     blockBytes: ctx.sb.blockBytes,
@@ -243,13 +259,19 @@ async function overlay(
   const after = decodeSuperblock(replayed);
   if (after !== undefined) {
     blockCount = Math.max(blockCount, after.blockCount); // A resize may be in the log.
-    over.patchSuperblock(recoveredSuperblock(after, ctx.sb.raw, journal.sb.errno));
+    const { errno } = journal.sb;
+    over.patchSuperblock(recoveredSuperblock(after, ctx.sb.raw, errno, options.isForWriter));
   }
   checkHomes(contents, blockCount);
   return over;
 }
 
-async function scan(
+/**
+ * What is to be replayed of the log; nothing if it is empty.
+ *
+ * @throws {FsError} what `scanLog` throws
+ */
+export async function scanJournal(
   ctx: ExtContext,
   device: BlockDevice,
   { found, sb, log }: OpenJournal,
@@ -303,16 +325,16 @@ export async function replayIntoMemory(
   }
   const salvage = options.salvage === true;
   const journal = await openJournal(ctx, device, options);
-  const contents = await scan(ctx, device, journal, salvage);
+  const contents = await scanJournal(ctx, device, journal, salvage);
   for (const text of contents.warnings) ctx.warn(text);
-  const over = await overlay(ctx, device, journal, contents, options);
+  const over = await overlayOf(ctx, device, journal, contents, options);
   let fastCommits: FastCommitOverlay | undefined;
   if (journal.sb.isFastCommit && journal.sb.start !== 0 && contents.isWhole) {
     const { log } = journal;
     fastCommits = await readFastCommits(ctx, log, journal.sb, contents.endTid, salvage);
   }
   warnOfErrno(ctx, journal.sb);
-  const info = infoOf(journal, contents, fastCommits?.commitCount ?? 0);
+  const info = journalInfoOf(journal, contents, fastCommits?.commitCount ?? 0);
   if (info.transactionCount > 0) {
     const what = `${info.transactionCount} transactions with ${info.replayedBlockCount} blocks`;
     ctx.warn(`the journal was replayed into memory, ${what}; the image is unchanged`);
