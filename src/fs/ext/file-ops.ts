@@ -1,56 +1,100 @@
 /**
- * The page cache of a file: which operations fill it, by how the inode finds its data.
+ * The page cache of a file: which operations fill and write it, by how the inode finds its data.
  *
  *     block map (ext2, ext3)     mpage over `get-block.ts`, with buffers where a page is confused
- *     extents, inline data       iomap over `iomap-ops.ts`
+ *     extents, inline data       iomap over `iomap-ops.ts`, `iomap-write.ts`, `writeback.ts`
+ *
+ * Inline data is written into the inode at once, so nothing of it is ever dirty here
+ * (`inline-write.ts`). An inline inode may become one of the others: its cache is dropped first,
+ * and asks at each call what the inode is now.
  */
 import type { AddressSpace, AddressSpaceOperations } from "../../cache/address-space.ts";
 import type { Folio } from "../../cache/folio.ts";
+import type { Inode } from "../../cache/inode.ts";
 import type { PageCache } from "../../cache/page-cache.ts";
-import type { Errno } from "../../lib/errno.ts";
-import { isPromise, type MaybeAsync } from "../../lib/maybe.ts";
+import { type Superblock as CacheSuperblock, WbInode } from "../../cache/superblock.ts";
+import { EIO, type Errno } from "../../lib/errno.ts";
+import { andThen, isPromise, type MaybeAsync } from "../../lib/maybe.ts";
 import { KIB, PAGE_BYTES } from "../../lib/units.ts";
 import {
   blockInvalidateFolio,
   blockIsPartiallyUptodate,
   tryToFreeBuffers,
 } from "../../mapping/buffer.ts";
+import { blockWriteBegin, blockWriteEnd } from "../../mapping/buffer-write.ts";
 import { iomapReadahead, iomapReadFolio } from "../../mapping/iomap/buffered-read.ts";
 import {
+  iomapDirtyFolio,
   iomapInvalidateFolio,
   iomapIsPartiallyUptodate,
   iomapReleaseFolio,
 } from "../../mapping/iomap/callbacks.ts";
 import type { IomapOps } from "../../mapping/iomap/iomap.ts";
+import { iomapWritepages } from "../../mapping/iomap/writeback.ts";
 import { mpageReadahead, mpageReadFolio } from "../../mapping/mpage.ts";
+import { mpageWritepages } from "../../mapping/mpage-write.ts";
 import type { ExtCore } from "./core.ts";
-import { extGetBlock } from "./get-block.ts";
+import { releaseBlocks } from "./delalloc.ts";
+import { INCOMPAT_EXTENTS } from "./features.ts";
+import { extAllocateBlock, extGetBlock, extReserveBlock } from "./get-block.ts";
 import type { ExtInode } from "./inode.ts";
 import { extIomapOps } from "./iomap-ops.ts";
 import { noteFailure } from "./read-failure.ts";
+import { extWritebackOps } from "./writeback.ts";
+import type { ExtWriter } from "./writer.ts";
 import { inlineDataOf } from "./xattr.ts";
 
 /** As large as folios of block-mapped files become, whatever their blocks. */
 const BLOCK_MAP_ORDER_MAX = 4;
 
-function blockMapOperations(core: ExtCore): AddressSpaceOperations {
+/** What the files of a mount need that may be written. */
+export interface FileWriteOptions {
+  readonly ctx: ExtWriter;
+  /** The file system, as the flusher knows it. */
+  readonly sb: CacheSuperblock;
+  /** What becomes of data that cannot be written. */
+  readonly onWriteError: "drop" | "keep";
+}
+
+function blockMapOperations(core: ExtCore, ctx: ExtWriter | undefined): AddressSpaceOperations {
   const getBlock = extGetBlock(core);
-  return {
+  const operations: AddressSpaceOperations = {
     readFolio: (_file, folio) => mpageReadFolio(folio, getBlock),
     readahead: (rac) => mpageReadahead(rac, getBlock),
     isPartiallyUptodate: blockIsPartiallyUptodate,
     releaseFolio: tryToFreeBuffers,
     invalidateFolio: blockInvalidateFolio,
   };
+  if (ctx === undefined) return operations;
+  const reserve = extReserveBlock(ctx);
+  const allocate = extAllocateBlock(ctx);
+  return {
+    ...operations,
+    writepages: (mapping, wbc) => mpageWritepages(mapping, wbc, allocate),
+    writeBegin: (iocb, mapping, posBytes, lengthBytes) =>
+      blockWriteBegin(iocb, mapping, posBytes, lengthBytes, reserve),
+    writeEnd: (_iocb, mapping, posBytes, lengthBytes, copiedBytes, folio) =>
+      blockWriteEnd(mapping, posBytes, lengthBytes, copiedBytes, folio),
+  };
 }
 
-function iomapOperations(ops: IomapOps<ExtInode>): AddressSpaceOperations {
-  return {
+function iomapOperations(
+  ops: IomapOps<ExtInode>,
+  ctx: ExtWriter | undefined,
+): AddressSpaceOperations {
+  const operations: AddressSpaceOperations = {
     readFolio: (_file, folio) => iomapReadFolio(folio, ops),
     readahead: (rac) => iomapReadahead(rac, ops),
     isPartiallyUptodate: iomapIsPartiallyUptodate,
     releaseFolio: iomapReleaseFolio,
     invalidateFolio: iomapInvalidateFolio,
+  };
+  if (ctx === undefined) return operations;
+  const writeback = extWritebackOps(ctx);
+  return {
+    ...operations,
+    dirtyFolio: iomapDirtyFolio,
+    writepages: (mapping, wbc) => iomapWritepages(mapping, wbc, writeback),
   };
 }
 
@@ -72,7 +116,7 @@ function inlineOperations(core: ExtCore, ops: IomapOps<ExtInode>): AddressSpaceO
   const read = (folio: Folio, inode: ExtInode, data: Uint8Array): MaybeAsync<Errno> =>
     inode.size > data.length ? fillShort(folio, data) : iomapReadFolio(folio, ops);
   return {
-    ...iomapOperations(ops),
+    ...iomapOperations(ops, undefined),
     readFolio: (_file, folio) => {
       const inode = folio.mapping!.host as ExtInode;
       const data = noteFailure(inode, () => core.metadata.run(() => inlineDataOf(core, inode)));
@@ -83,35 +127,78 @@ function inlineOperations(core: ExtCore, ops: IomapOps<ExtInode>): AddressSpaceO
   };
 }
 
+/** Operations that are `operationsOf` the inode, which may change. */
+function changingOperations(
+  operationsOf: (host: Inode) => AddressSpaceOperations,
+): AddressSpaceOperations {
+  const of = (folio: Folio): AddressSpaceOperations => operationsOf(folio.mapping!.host);
+  return {
+    readFolio: (file, folio) => of(folio).readFolio(file, folio),
+    readahead: (rac) => operationsOf(rac.mapping.host).readahead?.(rac),
+    isPartiallyUptodate: (folio, fromBytes, countBytes) =>
+      of(folio).isPartiallyUptodate?.(folio, fromBytes, countBytes) ?? false,
+    releaseFolio: (folio) => of(folio).releaseFolio?.(folio) ?? true,
+    invalidateFolio: (folio, offsetBytes, lengthBytes) =>
+      of(folio).invalidateFolio?.(folio, offsetBytes, lengthBytes),
+    dirtyFolio: (mapping, folio) => {
+      const { dirtyFolio } = operationsOf(mapping.host);
+      return dirtyFolio === undefined ? mapping.dirtyFolio(folio) : dirtyFolio(mapping, folio);
+    },
+    writepages: (mapping, wbc) => operationsOf(mapping.host).writepages?.(mapping, wbc) ?? 0,
+    writeBegin: (iocb, mapping, posBytes, lengthBytes) =>
+      operationsOf(mapping.host).writeBegin?.(iocb, mapping, posBytes, lengthBytes) ?? -EIO,
+    writeEnd: (iocb, mapping, posBytes, lengthBytes, copiedBytes, folio) =>
+      operationsOf(mapping.host).writeEnd?.(
+        iocb,
+        mapping,
+        posBytes,
+        lengthBytes,
+        copiedBytes,
+        folio,
+      ) ?? -EIO,
+  };
+}
+
 /** Makes and keeps the page caches of the files of one file system. */
 export class FileMappings {
   /** For reads, reports and seeks; the same for all files. */
   readonly iomapOps: IomapOps<ExtInode>;
   readonly #core: ExtCore;
   readonly #cache: PageCache;
+  readonly #writing: FileWriteOptions | undefined;
   readonly #forExtents: AddressSpaceOperations;
   readonly #forInline: AddressSpaceOperations;
   readonly #forBlockMap: AddressSpaceOperations;
+  readonly #forChanging: AddressSpaceOperations;
 
-  constructor(core: ExtCore, cache: PageCache) {
+  /** Without `writing` nothing can be written. */
+  constructor(core: ExtCore, cache: PageCache, writing?: FileWriteOptions) {
     this.#core = core;
     this.#cache = cache;
+    this.#writing = writing;
     this.iomapOps = extIomapOps(core);
-    this.#forExtents = iomapOperations(this.iomapOps);
+    this.#forExtents = iomapOperations(this.iomapOps, writing?.ctx);
     this.#forInline = inlineOperations(core, this.iomapOps);
-    this.#forBlockMap = blockMapOperations(core);
+    this.#forBlockMap = blockMapOperations(core, writing?.ctx);
+    this.#forChanging = changingOperations((host) => this.#operationsOf(host as ExtInode));
   }
 
   /** The page cache of `inode`, made on the first call. Reads nothing. */
   of(inode: ExtInode): AddressSpace {
     if (inode.mapping !== undefined) return inode.mapping;
     const { bdev, sb } = this.#core;
+    const writing = this.#writing;
     const minOrder = Math.max(0, Math.log2(sb.blockBytes / PAGE_BYTES));
-    const operations = this.#operationsOf(inode);
-    const isBlockMap = operations === this.#forBlockMap;
+    const mayChange = inode.isInline && writing !== undefined;
+    const operations = mayChange ? this.#forChanging : this.#operationsOf(inode);
+    const mayHaveBlockMap = mayChange
+      ? !sb.hasIncompat(INCOMPAT_EXTENTS)
+      : operations === this.#forBlockMap;
+    if (writing !== undefined) inode.wb ??= new WbInode(inode, writing.sb);
     inode.mapping = this.#cache.openMapping(inode, operations, {
       minOrder,
-      ...(isBlockMap ? { maxOrder: blockMapOrder(sb.blockBytes, minOrder) } : {}),
+      ...(mayHaveBlockMap ? { maxOrder: blockMapOrder(sb.blockBytes, minOrder) } : {}),
+      ...(writing !== undefined ? { onWriteError: writing.onWriteError } : {}),
       ioPages: bdev.ioPages,
       stableWrites: bdev.stableWrites,
     });
@@ -121,6 +208,19 @@ export class FileMappings {
   #operationsOf(inode: ExtInode): AddressSpaceOperations {
     if (inode.isInline) return this.#forInline;
     return inode.hasExtents ? this.#forExtents : this.#forBlockMap;
+  }
+
+  /**
+   * Drops the content of `inode` for good, dirty or not, and what it was promised: its blocks are
+   * about to be freed. Waits for I/O in flight (`truncate_inode_pages_final`).
+   */
+  evict(inode: ExtInode): MaybeAsync<void> {
+    const { mapping } = inode;
+    const closed = mapping === undefined ? undefined : this.#cache.closeMapping(mapping);
+    return andThen(closed, () => {
+      inode.mapping = undefined;
+      if (this.#writing !== undefined) releaseBlocks(this.#writing.ctx, inode, 0, Infinity);
+    });
   }
 
   /** Drops the page caches of all files. Waits for reads in flight; nobody may read any more. */

@@ -1,34 +1,163 @@
 /**
  * `GetBlock` of ext2/3/4 for mpage: block-mapped inodes, whose map knows runs within one array of
  * pointers and says where the next read of a pointer block is due (`ext4_get_block`).
+ *
+ *     extGetBlock        reads              where a block lies, or a hole
+ *     extReserveBlock    writes             ..., or a promise of room for it
+ *     extAllocateBlock   the write-out      ..., or room for it and for the rest of its folio
+ *
+ *  1. All blocks of a folio that were promised are allocated by one operation, in whose transaction
+ *     the size on disk moves up to the data. The commit of it waits until the folio is written
+ *     (ordered mode), so neither the map nor the size ever leads to what was there before.
+ *  2. A folio is submitted before the next operation can be waited for: so no commit waits for data
+ *     that waits for the commit.
+ *
+ * After `ext4_da_get_block_prep` and `mpage_map_and_submit_extent` in `fs/ext4/inode.c` of Linux.
  */
-import { isPromise } from "../../lib/maybe.ts";
+import type { Folio } from "../../cache/folio.ts";
+import { ENOSPC } from "../../lib/errno.ts";
+import { andThen, isPromise, type MaybeAsync } from "../../lib/maybe.ts";
+import { blockOfByte, blocksOfBytes } from "../../lib/units.ts";
 import type { BlockMap, GetBlock } from "../../mapping/get-block.ts";
 import type { MappedRun } from "./context.ts";
 import type { ExtCore } from "./core.ts";
+import { reserveBlocks, settlePromises, takePromised } from "./delalloc.ts";
+import type { Handle } from "./handle.ts";
+import { indMapForWrite } from "./indirect-write.ts";
 import type { ExtInode } from "./inode.ts";
 import { noteFailure } from "./read-failure.ts";
+import type { ExtWriter } from "./writer.ts";
+
+function fill(core: ExtCore, map: BlockMap, run: MappedRun): number {
+  if (run.physical === 0) return 0;
+  map.isMapped = true;
+  map.blocknr = run.physical;
+  map.sizeBytes = run.count * core.sb.blockBytes;
+  map.isBoundary = run.isBoundary;
+  map.bdev = core.bdev;
+  return 0;
+}
+
+/** The run at `fileBlock`, at most what `map` asks for. */
+function runOf(
+  core: ExtCore,
+  inode: ExtInode,
+  fileBlock: number,
+  map: BlockMap,
+): MaybeAsync<MappedRun> {
+  const maxCount = Math.max(1, Math.floor(map.sizeBytes / core.sb.blockBytes));
+  return noteFailure(inode, () =>
+    core.metadata.run(() => core.mapBlocks(inode, fileBlock, maxCount)),
+  );
+}
 
 /**
  * The mapper of block-mapped inodes of `core`. It waits only for pointer blocks that are not
- * cached.
+ * cached. A block that was promised room is `isDelay`.
  */
 export function extGetBlock(core: ExtCore): GetBlock {
-  const fill = (map: BlockMap, run: MappedRun): number => {
-    if (run.physical === 0) return 0;
-    map.isMapped = true;
-    map.blocknr = run.physical;
-    map.sizeBytes = run.count * core.sb.blockBytes;
-    map.isBoundary = run.isBoundary;
-    map.bdev = core.bdev;
-    return 0;
+  return (inode, fileBlock, map) => {
+    const file = inode as ExtInode;
+    if (isPromised(core, file, fileBlock, map)) return 0;
+    const run = runOf(core, file, fileBlock, map);
+    return isPromise(run) ? run.then((mapped) => fill(core, map, mapped)) : fill(core, map, run);
+  };
+}
+
+/** True, with `map` filled, if `fileBlock` was promised room. */
+function isPromised(core: ExtCore, inode: ExtInode, fileBlock: number, map: BlockMap): boolean {
+  const promised = inode.delalloc?.at(fileBlock);
+  if (promised === undefined) return false;
+  map.isDelay = true;
+  map.sizeBytes = Math.min(map.sizeBytes, (promised.end - fileBlock) * core.sb.blockBytes);
+  return true;
+}
+
+/**
+ * The mapper of writes into the cache: a hole is promised room, as much as is asked for if there
+ * is so much, else block by block. `-ENOSPC` if there is none.
+ */
+export function extReserveBlock(ctx: ExtWriter): GetBlock {
+  const { core } = ctx;
+  const take = (file: ExtInode, fileBlock: number, map: BlockMap, run: MappedRun): number => {
+    if (run.physical !== 0) return fill(core, map, run);
+    const next = file.delalloc?.next(fileBlock)?.first ?? Infinity;
+    const hole = Math.min(run.count, next - fileBlock);
+    for (const count of hole > 1 ? [hole, 1] : [1]) {
+      if (!reserveBlocks(ctx, file, fileBlock, count)) continue;
+      map.isDelay = true;
+      map.sizeBytes = count * core.sb.blockBytes;
+      return 0;
+    }
+    return -ENOSPC;
   };
   return (inode, fileBlock, map) => {
-    const maxCount = Math.max(1, Math.floor(map.sizeBytes / core.sb.blockBytes));
     const file = inode as ExtInode;
-    const run = noteFailure(file, () =>
-      core.metadata.run(() => core.mapBlocks(file, fileBlock, maxCount)),
-    );
-    return isPromise(run) ? run.then((mapped) => fill(map, mapped)) : fill(map, run);
+    if (isPromised(core, file, fileBlock, map)) return 0;
+    return andThen(runOf(core, file, fileBlock, map), (run) => take(file, fileBlock, map, run));
   };
+}
+
+/** The mapper of the write-out. `map.folio` is the folio that is written. See the head. */
+export function extAllocateBlock(ctx: ExtWriter): GetBlock {
+  const { core } = ctx;
+  return (inode, fileBlock, map) => {
+    const file = inode as ExtInode;
+    const folio = map.folio!;
+    return andThen(runOf(core, file, fileBlock, map), (run) => {
+      const folioEndBytes = Math.min(folio.posBytes + folio.sizeBytes, file.size);
+      if (run.physical !== 0 && file.diskSize >= folioEndBytes) return fill(core, map, run);
+      return allocate(ctx, file, folio, fileBlock, map, run.physical === 0);
+    });
+  };
+}
+
+function allocate(
+  ctx: ExtWriter,
+  inode: ExtInode,
+  folio: Folio,
+  fileBlock: number,
+  map: BlockMap,
+  isNew: boolean,
+): MaybeAsync<number> {
+  const ran = ctx.transactions.run((handle) => {
+    allocateFolio(ctx, handle, inode, folio, fileBlock);
+    return { run: ctx.mapBlocks(inode, fileBlock, 1), onWritten: handle.orderIo() };
+  });
+  return andThen(ran, ({ run, onWritten }) => {
+    settlePromises(ctx, inode);
+    map.onWritten = onWritten;
+    const errno = fill(ctx.core, map, run);
+    map.isNew = isNew;
+    return errno;
+  });
+}
+
+/** Gives a place to what of `folio` was promised one, and to `fileBlock`; moves the size on disk. */
+function allocateFolio(
+  ctx: ExtWriter,
+  handle: Handle,
+  inode: ExtInode,
+  folio: Folio,
+  fileBlock: number,
+): void {
+  const { blockBytes } = ctx.sb;
+  const endBytes = Math.min(folio.posBytes + folio.sizeBytes, inode.size);
+  const end = blocksOfBytes(endBytes, blockBytes);
+  ctx.editInode(handle, inode);
+  inode.datasyncTid = handle.tid;
+  for (let block = blockOfByte(folio.posBytes, blockBytes); block < end; ) {
+    const promised = inode.delalloc?.next(block);
+    if (promised === undefined || promised.first >= end) break;
+    const first = Math.max(promised.first, block);
+    const count = Math.min(promised.end, end) - first;
+    const run = indMapForWrite(ctx, handle, inode, first, count, { isReserved: true });
+    takePromised(handle, inode, first, run.count);
+    block = first + run.count;
+  }
+  if (ctx.mapBlocks(inode, fileBlock, 1).physical === 0) {
+    indMapForWrite(ctx, handle, inode, fileBlock, 1, { isReserved: false });
+  }
+  inode.mapSeq++;
+  inode.diskSize = Math.max(inode.diskSize, endBytes);
 }

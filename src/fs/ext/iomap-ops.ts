@@ -4,10 +4,11 @@
  *     extents     IOMAP_MAPPED, IOMAP_UNWRITTEN, IOMAP_HOLE           read and report
  *     inline      IOMAP_INLINE for the data, IOMAP_HOLE behind it     read; report: ENOENT at EOF
  *     block map   IOMAP_MAPPED with IOMAP_F_MERGED, IOMAP_HOLE        report only: mpage reads them
+ *     promised    IOMAP_DELALLOC, whatever the map                    see `delalloc.ts`
  *
  * Holes are as long as one look at the metadata shows them to be: a missing pointer block, or the
  * way to the next extent. Two sets of operations, since only a report cares where the request
- * ends.
+ * ends. For writes: `iomap-write.ts`.
  *
  * After `fs/ext4/inode.c` (`ext4_iomap_begin`, `ext4_iomap_begin_report`, `ext4_set_iomap`) and
  * `fs/ext4/inline.c` (`ext4_inline_data_iomap`). Left out: the address of inline data on the
@@ -17,6 +18,7 @@ import { FsError } from "../../lib/errno.ts";
 import { isPromise, type MaybeAsync } from "../../lib/maybe.ts";
 import { blockOfByte, blocksOfBytes, roundDown, roundUp } from "../../lib/units.ts";
 import {
+  IOMAP_DELALLOC,
   IOMAP_F_MERGED,
   IOMAP_HOLE,
   IOMAP_INLINE,
@@ -35,7 +37,11 @@ import { inlineDataOf } from "./xattr.ts";
 /** Longest mapping, in blocks: what one extent of the largest kind holds, many times over. */
 const RUN_BLOCKS_MAX = 2 ** 24;
 
-function setRun(
+/**
+ * Fills `iomap` with `run`, which begins at `fileBlock`; of a hole with what of it is promised room,
+ * or with what lies before that.
+ */
+export function setRun(
   core: ExtCore,
   inode: ExtInode,
   fileBlock: number,
@@ -47,7 +53,11 @@ function setRun(
   iomap.lengthBytes = run.count * blockBytes;
   iomap.validityCookie = inode.mapSeq;
   if (run.physical === 0) {
-    iomap.type = IOMAP_HOLE;
+    const promised = inode.delalloc?.next(fileBlock);
+    const isPromised = promised !== undefined && promised.first <= fileBlock;
+    iomap.type = isPromised ? IOMAP_DELALLOC : IOMAP_HOLE;
+    const end = (isPromised ? promised.end : promised?.first) ?? Infinity;
+    iomap.lengthBytes = Math.min(run.count, end - fileBlock) * blockBytes;
     return;
   }
   iomap.type = run.isUnwritten ? IOMAP_UNWRITTEN : IOMAP_MAPPED;
