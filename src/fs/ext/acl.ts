@@ -17,12 +17,12 @@ const HEADER_BYTES = 4;
 const SHORT_ENTRY_BYTES = 4;
 const FULL_ENTRY_BYTES = 8;
 
-const ACL_USER_OBJ = 0x01;
-const ACL_USER = 0x02;
-const ACL_GROUP_OBJ = 0x04;
-const ACL_GROUP = 0x08;
-const ACL_MASK = 0x10;
-const ACL_OTHER = 0x20;
+export const ACL_USER_OBJ = 0x01;
+export const ACL_USER = 0x02;
+export const ACL_GROUP_OBJ = 0x04;
+export const ACL_GROUP = 0x08;
+export const ACL_MASK = 0x10;
+export const ACL_OTHER = 0x20;
 /** The id of entries whose tag says who is meant. */
 const ACL_UNDEFINED_ID = 0xffff_ffff;
 
@@ -73,6 +73,25 @@ export function aclFromDisk(stored: Uint8Array, where: string): readonly AclEntr
     at += entryBytes;
   }
   return entries;
+}
+
+/** Encodes the form on disk (`ext4_acl_to_disk`). */
+export function aclToDisk(entries: readonly AclEntry[]): Uint8Array {
+  const namedCount = entries.filter((entry) => hasId(entry.tag)).length;
+  const lengthBytes =
+    HEADER_BYTES +
+    entries.length * SHORT_ENTRY_BYTES +
+    namedCount * (FULL_ENTRY_BYTES - SHORT_ENTRY_BYTES);
+  const bytes = new Uint8Array(lengthBytes);
+  putLe32(bytes, 0, DISK_VERSION);
+  let at = HEADER_BYTES;
+  for (const { tag, perm, id } of entries) {
+    putLe16(bytes, at, tag);
+    putLe16(bytes, at + 2, perm);
+    if (hasId(tag)) putLe32(bytes, at + SHORT_ENTRY_BYTES, id);
+    at += hasId(tag) ? FULL_ENTRY_BYTES : SHORT_ENTRY_BYTES;
+  }
+  return bytes;
 }
 
 /** Encodes the form that users get as `system.posix_acl_access` (`posix_acl_to_xattr`). */

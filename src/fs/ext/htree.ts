@@ -94,7 +94,7 @@ export class BadIndex {
 }
 
 /** Where the entries of an index block begin, by its first records; 0 if it is none. */
-function entriesAtOf(data: Uint8Array): number {
+export function entriesAtOf(data: Uint8Array): number {
   const recLen = recLenFromDisk(le16(data, DE.rec_len), data.length);
   if (recLen === data.length) return NODE_ENTRIES_AT;
   if (recLen !== DOT_BYTES) return 0;

@@ -322,6 +322,14 @@ export function decodeDevice(iBlock: Uint8Array): DeviceNumber {
   return { major: (wide >>> 8) & 0xfff, minor: (wide & 0xff) | ((wide >>> 12) & 0xf_ff00) };
 }
 
+/** Puts a device number into `i_block`, in the old form if it fits (`old_valid_dev`). */
+export function encodeDevice(iBlock: Uint8Array, { major, minor }: DeviceNumber): void {
+  const isOld = major <= 0xff && minor <= 0xff;
+  const wide = (minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12);
+  putLe32(iBlock, 0, isOld ? (major << 8) | minor : 0);
+  putLe32(iBlock, 4, isOld ? 0 : wide);
+}
+
 /**
  * Time of a signed low word and its extra word (0 where it is absent): the two lowest bits of the
  * latter are an epoch of 2^32 seconds, the others nanoseconds.

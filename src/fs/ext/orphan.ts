@@ -19,8 +19,9 @@ import { INODE } from "./layout.ts";
 import type { BlockVerifier } from "./metadata.ts";
 
 export const ORPHAN_MAGIC = 0x0b10_ca04;
+/** Bytes behind the last number of a block. */
 export const ORPHAN_TAIL_BYTES = 8;
-const INO_BYTES = 4;
+export const INO_BYTES = 4;
 /** Read together on a miss: the file has 32 blocks or some more, and all are wanted. */
 const AHEAD_BLOCKS = 32;
 
@@ -92,12 +93,9 @@ function walkList(ctx: ExtContext, progress: OrphanProgress): void {
 function walkFile(ctx: ExtContext, seen: Set<number>): void {
   const file = ctx.inode(ctx.sb.orphanFileIno);
   const { blockBytes } = ctx.sb;
-  const blockCount = Math.floor(file.size / blockBytes);
-  if (blockCount > ctx.sb.blockCount) {
-    throw new FsError("EUCLEAN", { detail: `orphan file ${file.ino}: i_size is ${file.size}` });
-  }
+  const blockCount = orphanBlockCount(ctx, file);
   for (let fileBlock = 0; fileBlock < blockCount; fileBlock++) {
-    const data = orphanBlock(ctx, file, fileBlock, blockCount);
+    const { data } = orphanBlock(ctx, file, fileBlock, blockCount);
     const where = `orphan file ${file.ino}: file block ${fileBlock}`;
     for (let at = 0; at + INO_BYTES <= blockBytes - ORPHAN_TAIL_BYTES; at += INO_BYTES) {
       const ino = le32(data, at);
@@ -108,12 +106,31 @@ function walkFile(ctx: ExtContext, seen: Set<number>): void {
   }
 }
 
-function orphanBlock(
+/** Blocks of the orphan file `file`. Throws `EUCLEAN` for a size that cannot be. */
+export function orphanBlockCount(ctx: ExtContext, file: ExtInode): number {
+  const blockCount = Math.floor(file.size / ctx.sb.blockBytes);
+  if (blockCount > ctx.sb.blockCount) {
+    throw new FsError("EUCLEAN", { detail: `orphan file ${file.ino}: i_size is ${file.size}` });
+  }
+  return blockCount;
+}
+
+/** A block of the orphan file, and where it lies. */
+export interface OrphanBlock {
+  readonly data: Uint8Array;
+  readonly blocknr: number;
+}
+
+/**
+ * Block `fileBlock` of the orphan file `file`, which has `blockCount`. Throws `EUCLEAN` if it is
+ * missing or no such block, `EBADMSG` for a wrong checksum.
+ */
+export function orphanBlock(
   ctx: ExtContext,
   file: ExtInode,
   fileBlock: number,
   blockCount: number,
-): Uint8Array {
+): OrphanBlock {
   const run = ctx.mapBlocks(file, fileBlock, Math.min(blockCount - fileBlock, AHEAD_BLOCKS));
   if (run.physical === 0 || run.isUnwritten) {
     throw new FsError("EUCLEAN", {
@@ -125,5 +142,6 @@ function orphanBlock(
     hasChecksum: ctx.hasMetadataCsum,
     checksumSeed: file.checksumSeed,
   };
-  return ctx.metadata.verified(run.physical, verifyOrphanBlock, arg, run.count);
+  const blocknr = run.physical;
+  return { data: ctx.metadata.verified(blocknr, verifyOrphanBlock, arg, run.count), blocknr };
 }

@@ -33,6 +33,17 @@ export function hashOnVolume(ctx: ExtContext, version: number, name: Uint8Array)
   return hashName(isUnsigned ? version + DX_HASH_UNSIGNED : version, name, ctx.sb.hashSeed);
 }
 
+/** Hash by the stored version 0..2 of a name that stands in `dir`, which has no key. */
+export function storedNameHash(
+  ctx: ExtContext,
+  dir: ExtInode,
+  version: number,
+  name: Uint8Array,
+): NameHash {
+  const hashed = dir.isCasefolded && !dir.isEncrypted ? (foldName(name) ?? name) : name;
+  return hashOnVolume(ctx, version, hashed);
+}
+
 /** See the head of the file. Made by `wantedName`. */
 export interface WantedName {
   /** The stored name, where one only is meant. */

@@ -23,10 +23,23 @@ import type { BlockVerifier } from "./metadata.ts";
 import type { Superblock } from "./superblock.ts";
 
 /** Fields of an entry (`struct ext4_xattr_entry`). */
-const XE = { name_len: 0, name_index: 1, value_offs: 2, value_inum: 4, value_size: 8, hash: 12 };
-const ENTRY_BYTES = 16;
+export const XE = {
+  name_len: 0,
+  name_index: 1,
+  value_offs: 2,
+  value_inum: 4,
+  value_size: 8,
+  hash: 12,
+} as const;
+export const XATTR_ENTRY_BYTES = 16;
 /** Fields of the header of a block (`struct ext4_xattr_header`). */
-const XH = { magic: 0x00, refcount: 0x04, blocks: 0x08, checksum: 0x10 };
+export const XH = {
+  magic: 0x00,
+  refcount: 0x04,
+  blocks: 0x08,
+  hash: 0x0c,
+  checksum: 0x10,
+} as const;
 export const XATTR_BLOCK_HEADER_BYTES = 0x20;
 /** Bytes of the header in an inode, the magic number alone. */
 export const XATTR_INODE_HEADER_BYTES = 4;
@@ -109,7 +122,7 @@ export function readXattrArea(
 }
 
 function nextEntry(data: Uint8Array, at: number): number {
-  return at + ENTRY_BYTES + roundUp(data[at + XE.name_len]!, 4);
+  return at + XATTR_ENTRY_BYTES + roundUp(data[at + XE.name_len]!, 4);
 }
 
 function decodeEntry(data: Uint8Array, at: number, bounds: XattrBounds): XattrEntry {
@@ -118,7 +131,7 @@ function decodeEntry(data: Uint8Array, at: number, bounds: XattrBounds): XattrEn
   const valueBytes = le32(data, at + XE.value_size);
   return {
     index: data[at + XE.name_index]!,
-    name: data.subarray(at + ENTRY_BYTES, at + ENTRY_BYTES + data[at + XE.name_len]!),
+    name: data.subarray(at + XATTR_ENTRY_BYTES, at + XATTR_ENTRY_BYTES + data[at + XE.name_len]!),
     value: valueIno === 0 ? data.subarray(valueAt, valueAt + valueBytes) : data.subarray(0, 0),
     valueBytes,
     valueIno,

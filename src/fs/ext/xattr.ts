@@ -8,7 +8,7 @@
  * A name that occurs in both places counts in the inode. After fs/ext4/xattr.c and inline.c of
  * Linux.
  */
-import { le32 } from "../../lib/bytes.ts";
+import { equalBytes, le32 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
 import { MIB } from "../../lib/units.ts";
 import { aclFromDisk, aclToUser } from "./acl.ts";
@@ -22,19 +22,20 @@ import {
   XATTR_BLOCK_HEADER_BYTES,
   XATTR_INODE_HEADER_BYTES,
   XATTR_MAGIC,
+  type XattrBounds,
   type XattrEntry,
 } from "./xattr-area.ts";
 
-const XATTR_INDEX_USER = 1;
-const XATTR_INDEX_ACL_ACCESS = 2;
-const XATTR_INDEX_ACL_DEFAULT = 3;
+export const XATTR_INDEX_USER = 1;
+export const XATTR_INDEX_ACL_ACCESS = 2;
+export const XATTR_INDEX_ACL_DEFAULT = 3;
 const XATTR_INDEX_TRUSTED = 4;
 const XATTR_INDEX_SECURITY = 6;
-const XATTR_INDEX_SYSTEM = 7;
+export const XATTR_INDEX_SYSTEM = 7;
 const XATTR_INDEX_HURD = 10;
 
 /** Prefixes of the names that users see. */
-const PREFIXES: ReadonlyMap<number, string> = new Map([
+export const PREFIXES: ReadonlyMap<number, string> = new Map([
   [XATTR_INDEX_USER, "user."],
   [XATTR_INDEX_ACL_ACCESS, "system.posix_acl_access"],
   [XATTR_INDEX_ACL_DEFAULT, "system.posix_acl_default"],
@@ -46,22 +47,31 @@ const PREFIXES: ReadonlyMap<number, string> = new Map([
  * A kernel's call takes 64 KiB, so no inode has as much as this; an image may name one value often.
  */
 const TOTAL_BYTES_MAX = 32 * MIB;
-const INLINE_NAME = Uint8Array.from("data", (letter) => letter.charCodeAt(0));
+/** The attribute that holds inline data behind `i_block`, of the index `system.`. */
+export const INLINE_NAME: Uint8Array = Uint8Array.from("data", (letter) => letter.charCodeAt(0));
 const ESCAPE_BASE = 0xdc00;
 
-/** The attributes in the inode, in stored order. Throws `EUCLEAN` for a damaged list. */
-function inodeEntries(ctx: ExtContext, inode: ExtInode): readonly XattrEntry[] {
-  const at = GOOD_OLD_INODE_BYTES + inode.extraIsize;
+/**
+ * Where attributes lie in an inode, in `raw`; undefined if it has no room for them (the header is
+ * in front of it, and may not have been written).
+ */
+export function inodeXattrBounds(inode: ExtInode): XattrBounds | undefined {
+  const entriesAt = GOOD_OLD_INODE_BYTES + inode.extraIsize + XATTR_INODE_HEADER_BYTES;
   const end = inode.raw.length;
-  const hasRoom = inode.extraIsize > 0 && at + 2 * XATTR_INODE_HEADER_BYTES <= end;
-  if (!hasRoom || le32(inode.raw, at) !== XATTR_MAGIC) return [];
-  const entriesAt = at + XATTR_INODE_HEADER_BYTES;
-  const bounds = { entriesAt, base: entriesAt, end };
+  const hasRoom = inode.extraIsize > 0 && entriesAt + XATTR_INODE_HEADER_BYTES <= end;
+  return hasRoom ? { entriesAt, base: entriesAt, end } : undefined;
+}
+
+/** The attributes in the inode, in stored order. Throws `EUCLEAN` for a damaged list. */
+export function inodeEntries(ctx: ExtContext, inode: ExtInode): readonly XattrEntry[] {
+  const bounds = inodeXattrBounds(inode);
+  if (bounds === undefined) return [];
+  if (le32(inode.raw, bounds.entriesAt - XATTR_INODE_HEADER_BYTES) !== XATTR_MAGIC) return [];
   return readXattrArea(inode.raw, bounds, ctx.sb, `inode ${inode.ino}: xattrs in the inode`);
 }
 
 /** The attributes in the block, in stored order. Throws `EUCLEAN`/`EBADMSG` for a damaged block. */
-function blockEntries(ctx: ExtContext, inode: ExtInode): readonly XattrEntry[] {
+export function blockEntries(ctx: ExtContext, inode: ExtInode): readonly XattrEntry[] {
   const { fileAclBlock } = inode;
   if (fileAclBlock === 0) return [];
   if (fileAclBlock <= ctx.sb.firstDataBlock || fileAclBlock >= ctx.sb.blockCount) {
@@ -83,6 +93,22 @@ function storedValueOf(
   progress: EaProgress,
 ): Uint8Array {
   return entry.valueIno === 0 ? entry.value.slice() : readEaInode(ctx, inode, entry, progress);
+}
+
+/**
+ * The value of the attribute with this index and stored name, as stored; undefined if there is
+ * none. Throws as `readXattrs`.
+ */
+export function storedXattrOf(
+  ctx: ExtContext,
+  inode: ExtInode,
+  index: number,
+  name: Uint8Array,
+): Uint8Array | undefined {
+  const isMeant = (entry: XattrEntry): boolean =>
+    entry.index === index && equalBytes(entry.name, name);
+  const entry = inodeEntries(ctx, inode).find(isMeant) ?? blockEntries(ctx, inode).find(isMeant);
+  return entry === undefined ? undefined : storedValueOf(ctx, inode, entry, new Map());
 }
 
 /**
@@ -147,16 +173,17 @@ function shownValue(
  * inode has.
  */
 export function inlineTailOf(ctx: ExtContext, inode: ExtInode): Uint8Array {
-  const isMeant = (entry: XattrEntry): boolean =>
-    entry.index === XATTR_INDEX_SYSTEM &&
-    entry.name.length === INLINE_NAME.length &&
-    entry.name.every((byte, at) => byte === INLINE_NAME[at]);
-  const entry = inodeEntries(ctx, inode).find(isMeant);
+  const entry = inodeEntries(ctx, inode).find(isInlineEntry);
   if (entry === undefined || entry.valueIno !== 0) {
     const detail = `inode ${inode.ino}: it is inline, but has no attribute system.data`;
     throw new FsError("EUCLEAN", { detail });
   }
   return entry.value;
+}
+
+/** True for the attribute `system.data`. */
+export function isInlineEntry(entry: XattrEntry): boolean {
+  return entry.index === XATTR_INDEX_SYSTEM && equalBytes(entry.name, INLINE_NAME);
 }
 
 /**
