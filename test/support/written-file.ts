@@ -25,6 +25,7 @@ import {
   writeCachePages,
 } from "../../src/cache/page-writeback.ts";
 import { filemapReadFolio } from "../../src/cache/read-folio.ts";
+import type { ReadaheadControl } from "../../src/cache/readahead.ts";
 import { type BackingDevice, type Superblock, WbInode } from "../../src/cache/superblock.ts";
 import {
   type SyncMode,
@@ -71,6 +72,11 @@ class ScriptedWrites extends ScriptedFile {
     folio.bytes.set(stored);
     folio.endRead(true);
     return 0;
+  }
+
+  /** Leaves what was written to single reads. */
+  override readahead(rac: ReadaheadControl): MaybeAsync<void> {
+    return this.stored.size > 0 ? undefined : super.readahead(rac);
   }
 
   /** Submits one folio, which is locked and cleaned. */
