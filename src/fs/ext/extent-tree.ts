@@ -8,7 +8,8 @@
  *                                             `-> [1 2 3 4]
  *
  *  1. After each function the tree is whole: sorted, nothing overlaps, no empty index node.
- *  2. An index key is at most the first key of its child; it may be less.
+ *  2. An index key is the first key of its child: e2fsck insists on it, though readers get along
+ *     with one that is less.
  *  3. Blocks of nodes come from the allocator and go back to it, and count in `sectorCount`.
  *
  * After `fs/ext4/extents.c` (`ext4_ext_create_new_leaf`, `ext4_ext_split`, `ext4_ext_grow_indepth`,
@@ -184,12 +185,12 @@ export class ExtentTree {
     this.#countBlocks(-1);
   }
 
-  /** The keys above follow the first key of the node at `depth` of `path`, if that became less. */
-  #lowerKeys(path: ExtentLevel[], depth: number): void {
+  /** The keys above follow the first key of the node at `depth` of `path`. */
+  #fixKeys(path: ExtentLevel[], depth: number): void {
     const key = keyOf(path[depth]!.node, 0);
     for (let up = depth - 1; up >= 0; up--) {
       const level = path[up]!;
-      if (keyOf(level.node, level.index) <= key) return;
+      if (keyOf(level.node, level.index) === key) return;
       putLe32(this.#edit(level), entryAt(level.index) + EI.ei_block, key);
       if (level.index > 0) return;
     }
@@ -214,7 +215,7 @@ export class ExtentTree {
       assert(extent.key + extent.count <= right.key, "extents do not overlap");
       if (canMerge(extent, right)) {
         putExtent(this.#edit(leaf), next, { ...extent, count: extent.count + right.count });
-        if (next === 0) this.#lowerKeys(path, path.length - 1);
+        if (next === 0) this.#fixKeys(path, path.length - 1);
         return;
       }
     }
@@ -234,7 +235,7 @@ export class ExtentTree {
       const node = this.#edit(leaf);
       openGap(node, index);
       putExtent(node, index, extent);
-      if (index === 0) this.#lowerKeys(path, path.length - 1);
+      if (index === 0) this.#fixKeys(path, path.length - 1);
       return;
     }
   }
@@ -314,7 +315,7 @@ export class ExtentTree {
   replace(path: ExtentLevel[], extent: Extent): void {
     const leaf = path[path.length - 1]!;
     putExtent(this.#edit(leaf), leaf.index, extent);
-    if (leaf.index === 0) this.#lowerKeys(path, path.length - 1);
+    if (leaf.index === 0) this.#fixKeys(path, path.length - 1);
   }
 
   /** An extent over the border before `fileBlock` becomes two. */
@@ -336,7 +337,10 @@ export class ExtentTree {
       const level = path[depth]!;
       const node = this.#edit(level);
       closeGap(node, level.index);
-      if (entryCount(node) > 0) return;
+      if (entryCount(node) > 0) {
+        if (level.index === 0) this.#fixKeys(path, depth);
+        return;
+      }
       if (depth === 0) putLe16(node, EH.eh_depth, 0);
       else this.#freeNode(level.blocknr);
     }
@@ -364,12 +368,6 @@ export class ExtentTree {
     for (let index = from; index < entryCount(node); index++) {
       putLe32(node, entryAt(index) + EE.ee_block, keyOf(node, index) + delta);
     }
-    if (from > 0) return;
-    const key = keyOf(node, 0);
-    for (let up = depth - 1; up >= 0; up--) {
-      const level = path[up]!;
-      putLe32(this.#edit(level), entryAt(level.index) + EI.ei_block, key);
-      if (level.index > 0) return;
-    }
+    if (from === 0) this.#fixKeys(path, depth);
   }
 }

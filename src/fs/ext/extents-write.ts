@@ -27,6 +27,8 @@ import type { ExtWriter } from "./writer.ts";
 
 /** Groups whose bitmaps one step of a removal changes at most. */
 const GROUPS_PER_STEP = 4;
+/** Extents that one step looks at, so that no stretch of code is long. */
+const EXTENTS_PER_STEP = 1024;
 /** Blocks that a step changes beside nodes and bitmaps: the table block of the inode, and a few. */
 const SPARE_BLOCKS = 4;
 
@@ -205,7 +207,8 @@ export function removeExtents(
   const countMax = GROUPS_PER_STEP * ctx.sb.blocksPerGroup;
   let end = Math.min(endBlock, FILE_BLOCKS_END);
   let hasChanged = false;
-  while (end > fromBlock) {
+  for (let extents = 0; end > fromBlock; extents++) {
+    if (extents === EXTENTS_PER_STEP) return false;
     const path = tree.path(end - 1);
     const leaf = path[path.length - 1]!;
     if (leaf.index < 0) {

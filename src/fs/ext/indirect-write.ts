@@ -33,6 +33,8 @@ const BLOCKS_END = 0x1_0000_0000;
 /** Groups whose bitmaps one step of a removal changes at most, and blocks beside those. */
 const GROUPS_PER_STEP = 4;
 const SPARE_BLOCKS = 8;
+/** Runs of blocks that one step frees at most. */
+const RUNS_PER_STEP = 1024;
 
 /** The way of pointers to a block of a file (`ext2_block_to_path`). */
 interface PointerPath {
@@ -202,6 +204,8 @@ interface Removal {
   readonly endBlock: number;
   /** Groups whose bitmaps it has changed. */
   readonly groups: Set<number>;
+  /** Runs that may still be freed in this step, so that no stretch of code is long. */
+  runsLeft: number;
   hasChanged: boolean;
 }
 
@@ -209,7 +213,8 @@ interface Removal {
 function hasRoom(removal: Removal): boolean {
   if (!removal.hasChanged) return true;
   const isWide = removal.groups.size >= GROUPS_PER_STEP;
-  return !isWide && removal.handle.roomBlocks >= GROUPS_PER_STEP + SPARE_BLOCKS;
+  if (isWide || removal.runsLeft <= 0) return false;
+  return removal.handle.roomBlocks >= GROUPS_PER_STEP + SPARE_BLOCKS;
 }
 
 function freeRun(removal: Removal, first: number, count: number, isMetadata: boolean): void {
@@ -218,6 +223,7 @@ function freeRun(removal: Removal, first: number, count: number, isMetadata: boo
   countBlocks(ctx, inode, -count);
   removal.groups.add(ctx.groups.groupOfBlock(first));
   removal.hasChanged = true;
+  removal.runsLeft--;
 }
 
 /**
@@ -297,8 +303,9 @@ export function removeIndirect(
   endBlock: number = Number.MAX_SAFE_INTEGER,
 ): boolean {
   noteMapChange(ctx, handle, inode);
-  const groups = new Set<number>();
-  const removal: Removal = { ctx, handle, inode, fromBlock, endBlock, groups, hasChanged: false };
+  const range = { fromBlock, endBlock };
+  const state = { groups: new Set<number>(), runsLeft: RUNS_PER_STEP, hasChanged: false };
+  const removal: Removal = { ctx, handle, inode, ...range, ...state };
   const root: PointerLevel = { blocknr: 0, array: inode.iBlock, slot: 0 };
   const perBlock = ctx.sb.blockBytes / POINTER_BYTES;
   const starts = [DIRECT_BLOCKS];

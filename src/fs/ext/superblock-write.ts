@@ -13,10 +13,10 @@
  * After `fs/ext4/super.c` (`ext4_commit_super`, `ext4_setup_super`, `save_error_info`).
  */
 
-import { Bio, REQ_FUA, REQ_META, REQ_OP_WRITE, REQ_PREFLUSH, REQ_SYNC } from "../../block/bio.ts";
+import { REQ_FUA, REQ_PREFLUSH } from "../../block/bio.ts";
 import type { BlockDevice } from "../../block/block-device.ts";
+import { writeDevice } from "../../block/write-device.ts";
 import { le16, le32, putLe16, putLe32, putLe64 } from "../../lib/bytes.ts";
-import { FsError } from "../../lib/errno.ts";
 import { isPromise } from "../../lib/maybe.ts";
 import type { Timespec } from "../vfs.ts";
 import { superblockChecksum } from "./checksum.ts";
@@ -222,7 +222,7 @@ export class SuperblockWriter {
     const reading = buffers.bread(this.blocknr);
     const buffer = isPromise(reading) ? await reading : reading;
     try {
-      await writeBytes(bdev, SUPERBLOCK_OFFSET_BYTES, bytes);
+      await writeDevice(bdev, SUPERBLOCK_OFFSET_BYTES, bytes, REQ_PREFLUSH | REQ_FUA);
       const view = this.#viewOf(buffer.data);
       change(view);
       this.#complete(view);
@@ -232,17 +232,4 @@ export class SuperblockWriter {
       buffers.brelse(buffer);
     }
   }
-}
-
-function writeBytes(bdev: BlockDevice, offsetBytes: number, bytes: Uint8Array): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const flags = REQ_SYNC | REQ_META | REQ_PREFLUSH | REQ_FUA;
-    const bio = new Bio(REQ_OP_WRITE, flags, offsetBytes, ({ status, cause }) => {
-      const detail = `the superblock of ${bdev.name}`;
-      if (status === 0) resolve();
-      else reject(FsError.of(status, { syscall: "write", detail, cause }));
-    });
-    bio.addVector(bytes);
-    bdev.submitBio(bio);
-  });
 }
