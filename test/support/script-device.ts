@@ -3,14 +3,15 @@
  * recorded, and completes at once, when the test says so, in any order, or not well.
  *
  * Its content is `deviceByte(address)`, which is never 0, so that zeros are always somebody's
- * doing.
+ * doing; and whatever was written since, as it was in memory when the write completed.
  */
-import { type Bio, endBio, REQ_RAHEAD } from "../../src/block/bio.ts";
+import { type Bio, endBio, REQ_OP_WRITE, REQ_RAHEAD } from "../../src/block/bio.ts";
 import type { BlockDevice } from "../../src/block/block-device.ts";
 import { type BlockStats, zeroBlockStats } from "../../src/block/block-stats.ts";
 import { assert } from "../../src/lib/assert.ts";
 import type { Clock } from "../../src/lib/clock.ts";
 import { EIO, type Errno } from "../../src/lib/errno.ts";
+import { SECTOR_BYTES } from "../../src/lib/units.ts";
 
 /** What the device holds at byte `address`: 1..255. */
 export function deviceByte(address: number): number {
@@ -23,6 +24,7 @@ export interface ScriptRequest {
   readonly offsetBytes: number;
   readonly lengthBytes: number;
   readonly isReadahead: boolean;
+  readonly isWrite: boolean;
 }
 
 /** See the head of the file. */
@@ -43,6 +45,8 @@ export class ScriptDevice implements BlockDevice {
   /** The status with which a request ends, where the test does not give one. */
   statusOf: (request: ScriptRequest) => Errno = () => 0;
   readonly #clock: Clock;
+  /** Sectors that were written. */
+  readonly #written = new Map<number, Uint8Array>();
 
   constructor(clock: Clock, sizeBytes: number) {
     this.#clock = clock;
@@ -52,7 +56,8 @@ export class ScriptDevice implements BlockDevice {
   submitBio(bio: Bio): void {
     const { offsetBytes, lengthBytes } = bio;
     const isReadahead = (bio.flags & REQ_RAHEAD) !== 0;
-    const request = { bio, offsetBytes, lengthBytes, isReadahead };
+    const isWrite = bio.op === REQ_OP_WRITE;
+    const request = { bio, offsetBytes, lengthBytes, isReadahead, isWrite };
     this.requests.push(request);
     this.inFlight.push(request);
     if (!this.isHeld) this.#clock.microtask(() => this.complete(request));
@@ -65,8 +70,10 @@ export class ScriptDevice implements BlockDevice {
     this.inFlight.splice(at, 1);
     let address = request.offsetBytes;
     for (const vector of request.bio.vectors) {
-      for (let i = 0; i < vector.length; i++) vector[i] = deviceByte(address++);
-      if (status !== 0) vector.fill(0xee);
+      if (!request.isWrite) this.peek(address, vector);
+      else if (status === 0) this.#write(address, vector);
+      if (!request.isWrite && status !== 0) vector.fill(0xee);
+      address += vector.length;
     }
     const isInside = request.offsetBytes + request.lengthBytes <= this.sizeBytes;
     endBio(request.bio, isInside ? status : -EIO, undefined, this.#clock);
@@ -75,5 +82,32 @@ export class ScriptDevice implements BlockDevice {
   /** Completes all that is in flight, in the order it came. */
   completeAll(): void {
     while (this.inFlight.length > 0) this.complete(this.inFlight[0]!);
+  }
+
+  /** What it holds at byte `address`. */
+  byteAt(address: number): number {
+    const sector = this.#written.get(Math.floor(address / SECTOR_BYTES));
+    return sector?.[address % SECTOR_BYTES] ?? deviceByte(address);
+  }
+
+  /** Fills `into` with what it holds from byte `address` on. */
+  peek(address: number, into: Uint8Array): void {
+    for (let at = 0; at < into.length; ) {
+      const sector = Math.floor((address + at) / SECTOR_BYTES);
+      const fromBytes = (address + at) % SECTOR_BYTES;
+      const countBytes = Math.min(SECTOR_BYTES - fromBytes, into.length - at);
+      const written = this.#written.get(sector);
+      if (written !== undefined) into.set(written.subarray(fromBytes, fromBytes + countBytes), at);
+      else for (let i = at; i < at + countBytes; i++) into[i] = deviceByte(address + i);
+      at += countBytes;
+    }
+  }
+
+  #write(address: number, bytes: Uint8Array): void {
+    assert(address % SECTOR_BYTES === 0, "a write begins at a sector");
+    assert(bytes.length % SECTOR_BYTES === 0, "a write is of whole sectors");
+    for (let at = 0; at < bytes.length; at += SECTOR_BYTES) {
+      this.#written.set((address + at) / SECTOR_BYTES, bytes.slice(at, at + SECTOR_BYTES));
+    }
   }
 }

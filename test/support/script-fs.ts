@@ -9,13 +9,19 @@
  * `R[0,4096)`. Gaps between the mappings are holes. What `expected` says is computed from the
  * script alone.
  */
-import type { AddressSpace, AddressSpaceOperations } from "../../src/cache/address-space.ts";
+import type {
+  AddressSpace,
+  AddressSpaceOperations,
+  MappingOptions,
+} from "../../src/cache/address-space.ts";
 import { attachBlockState } from "../../src/cache/block-state.ts";
 import type { Folio } from "../../src/cache/folio.ts";
 import type { Inode } from "../../src/cache/inode.ts";
 import { PageCache } from "../../src/cache/page-cache.ts";
+import { WbInode } from "../../src/cache/superblock.ts";
 import { assert } from "../../src/lib/assert.ts";
 import { VirtualClock } from "../../src/lib/clock.ts";
+import { Errseq } from "../../src/lib/errseq.ts";
 import { AsyncRwLock } from "../../src/lib/locks.ts";
 import type { MaybeAsync } from "../../src/lib/maybe.ts";
 import { FILE_BYTES_MAX, MIB, PAGE_BYTES, pageOfByte, roundUp } from "../../src/lib/units.ts";
@@ -38,7 +44,7 @@ import {
   type IomapType,
 } from "../../src/mapping/iomap/iomap.ts";
 import type { IomapReadOps } from "../../src/mapping/iomap/read-ops.ts";
-import { deviceByte, ScriptDevice } from "./script-device.ts";
+import { ScriptDevice } from "./script-device.ts";
 
 /** One line of the script. */
 export interface ScriptMapping {
@@ -90,12 +96,14 @@ export interface BeginCall {
   readonly srcmap: Iomap;
 }
 
-export interface ScriptFsOptions {
+export interface ScriptFsOptions extends Pick<MappingOptions, "stableWrites" | "onWriteError"> {
   readonly sizeBytes: number;
   /** 1024 if left out. */
   readonly blockBytes?: number;
   /** Order of all folios; 2, which is 16384 bytes, if left out. */
   readonly order?: number;
+  /** Folios may be as large as this order; `order` if left out. */
+  readonly maxOrder?: number;
   /** Largest readahead window in pages; 0, none, if left out. */
   readonly raPages?: number;
   readonly arenaBytes?: number;
@@ -105,12 +113,27 @@ export interface ScriptFsOptions {
   readonly deviceBytes?: number;
 }
 
+/** The file, with a file system around it that keeps nothing. */
+class ScriptInode implements Inode {
+  readonly ino = 12;
+  size: number;
+  readonly blockBytes: number;
+  readonly rwsem: AsyncRwLock = new AsyncRwLock();
+  readonly wb: WbInode;
+
+  constructor(size: number, blockBytes: number) {
+    this.size = size;
+    this.blockBytes = blockBytes;
+    this.wb = new WbInode(this, { wbErr: new Errseq(), inodesUnderWriteback: new Set() });
+  }
+}
+
 /** See the head of the file. */
 export class ScriptFs implements IomapOps {
   readonly clock: VirtualClock = new VirtualClock();
   readonly device: ScriptDevice;
   readonly cache: PageCache;
-  readonly inode: Inode;
+  readonly inode: ScriptInode;
   readonly mapping: AddressSpace;
   readonly order: number;
   mappings: readonly ScriptMapping[];
@@ -128,21 +151,30 @@ export class ScriptFs implements IomapOps {
     this.mappings = mappings;
     this.order = order;
     this.device = new ScriptDevice(this.clock, options.deviceBytes ?? 2 ** 43);
-    this.inode = { ino: 12, size: sizeBytes, blockBytes, rwsem: new AsyncRwLock() };
-    const arenaBytes = options.arenaBytes ?? 16 * MIB;
-    this.cache = new PageCache({ clock: this.clock, arenaBytes, maxOrder: order });
+    this.inode = new ScriptInode(sizeBytes, blockBytes);
+    const { arenaBytes = 16 * MIB, maxOrder = order } = options;
+    this.cache = new PageCache({ clock: this.clock, arenaBytes, maxOrder });
     const ops: AddressSpaceOperations = {
       readFolio: (_file, folio) => iomapReadFolio(folio, this, readOps),
       readahead: (rac) => iomapReadahead(rac, this, readOps),
       isPartiallyUptodate: iomapIsPartiallyUptodate,
       releaseFolio: iomapReleaseFolio,
       invalidateFolio: iomapInvalidateFolio,
+      ...this.writeOperations(),
     };
+    const { stableWrites = false, onWriteError = "drop" } = options;
     this.mapping = this.cache.openMapping(this.inode, ops, {
       minOrder: order,
-      maxOrder: order,
+      maxOrder,
       raPages,
+      stableWrites,
+      onWriteError,
     });
+  }
+
+  /** What the mapping gets besides, to be written. Called before the constructor has ended. */
+  protected writeOperations(): Partial<AddressSpaceOperations> {
+    return {};
   }
 
   begin(
@@ -221,11 +253,26 @@ export class ScriptFs implements IomapOps {
     return blocks;
   }
 
-  /** The requests so far as ranges of the file: `R[0,4096)`, `RA[..)` for readahead. */
+  /** The blocks of `folio` that the device does not have yet: the specification's `DI{..}`. */
+  dirtyBlocks(folio: Folio): number[] {
+    const { blockBytes } = this.inode;
+    const blocks: number[] = [];
+    for (let block = 0; block < folio.sizeBytes / blockBytes; block++) {
+      const isDirty = folio.blockState?.isDirty(block * blockBytes, blockBytes) ?? folio.isDirty;
+      if (isDirty) blocks.push(block);
+    }
+    return blocks;
+  }
+
+  /**
+   * The requests so far as ranges of the file: `R[0,4096)`, `RA[..)` for readahead, `W[..)` for
+   * writes.
+   */
   get requests(): string[] {
-    return this.device.requests.map(({ offsetBytes, lengthBytes, isReadahead }) => {
-      const start = this.#fileOffsetOf(offsetBytes);
-      return `${isReadahead ? "RA" : "R"}[${start},${start + lengthBytes})`;
+    return this.device.requests.map(({ offsetBytes, lengthBytes, isReadahead, isWrite }) => {
+      const start = this.fileOffsetOf(offsetBytes);
+      const kind = isWrite ? "W" : isReadahead ? "RA" : "R";
+      return `${kind}[${start},${start + lengthBytes})`;
     });
   }
 
@@ -237,10 +284,11 @@ export class ScriptFs implements IomapOps {
       const isRead = (type === IOMAP_MAPPED && (flags & IOMAP_F_NEW) === 0) || inlineData !== null;
       if (!isRead) continue;
       const to = Math.min(offsetBytes + lengthBytes, end, inlineData ? this.inode.size : eofBytes);
-      for (let at = Math.max(offsetBytes, start); at < to; at++) {
-        const byte = inlineData?.[at - offsetBytes] ?? deviceByte(addrBytes + at - offsetBytes);
-        bytes[at - start] = byte;
-      }
+      const from = Math.max(offsetBytes, start);
+      if (from >= to) continue;
+      const into = bytes.subarray(from - start, to - start);
+      if (inlineData !== null) into.set(inlineData.subarray(from - offsetBytes, to - offsetBytes));
+      else this.device.peek(addrBytes + from - offsetBytes, into);
     }
     return bytes;
   }
@@ -251,9 +299,10 @@ export class ScriptFs implements IomapOps {
     await this.clock.turn();
   }
 
-  #fileOffsetOf(address: number): number {
+  /** The byte of the file that lies at byte `address` of the device. */
+  protected fileOffsetOf(address: number): number {
     for (const { type, offsetBytes, lengthBytes, addrBytes } of this.mappings) {
-      if (type !== IOMAP_MAPPED) continue;
+      if (type !== IOMAP_MAPPED && type !== IOMAP_UNWRITTEN) continue;
       if (addrBytes <= address && address < addrBytes + lengthBytes) {
         return offsetBytes + address - addrBytes;
       }
