@@ -71,7 +71,7 @@ export class ScriptDevice implements BlockDevice {
     let address = request.offsetBytes;
     for (const vector of request.bio.vectors) {
       if (!request.isWrite) this.peek(address, vector);
-      else if (status === 0) this.#write(address, vector);
+      else if (status === 0) this.poke(address, vector);
       if (!request.isWrite && status !== 0) vector.fill(0xee);
       address += vector.length;
     }
@@ -103,7 +103,8 @@ export class ScriptDevice implements BlockDevice {
     }
   }
 
-  #write(address: number, bytes: Uint8Array): void {
+  /** Makes it hold `bytes`, whole sectors, from byte `address` on. */
+  poke(address: number, bytes: Uint8Array): void {
     assert(address % SECTOR_BYTES === 0, "a write begins at a sector");
     assert(bytes.length % SECTOR_BYTES === 0, "a write is of whole sectors");
     for (let at = 0; at < bytes.length; at += SECTOR_BYTES) {

@@ -7,9 +7,9 @@ import { IOCB_NOWAIT } from "../../../src/cache/kiocb.ts";
 import { equalBytes } from "../../../src/lib/bytes.ts";
 import { EAGAIN, EIO, FsError } from "../../../src/lib/errno.ts";
 import { isPromise } from "../../../src/lib/maybe.ts";
-import { iomapFiemap } from "../../../src/mapping/iomap/fiemap.ts";
 import { IOMAP_WRITE } from "../../../src/mapping/iomap/iomap.ts";
 import type { IomapWriteSource } from "../../../src/mapping/iomap/write-ops.ts";
+import { codeOf, extentsOf, shortSource } from "../../support/iomap-calls.ts";
 import {
   H,
   M,
@@ -27,39 +27,6 @@ function fsOf(
   options: Partial<ScriptFsOptions> = {},
 ): WrittenScriptFs {
   return new WrittenScriptFs(mappings, { sizeBytes: 16384, ...options });
-}
-
-/** A source of `lengthBytes` bytes of `value`, of which only `readableBytes` are there. */
-function shortSource(lengthBytes: number, readableBytes: number, value = 0x77): IomapWriteSource {
-  return {
-    lengthBytes,
-    prepare: (fromBytes, wantedBytes) =>
-      Math.min(wantedBytes, Math.max(0, readableBytes - fromBytes)),
-    copy(fromBytes, into) {
-      const countBytes = Math.min(into.length, Math.max(0, readableBytes - fromBytes));
-      into.fill(value, 0, countBytes);
-      return countBytes;
-    },
-  };
-}
-
-/** The extents as the cases write them: `4096+1024 flags`. */
-async function extentsOf(fs: WrittenScriptFs): Promise<string[]> {
-  const request = { startBytes: 0, lengthBytes: Infinity, maxExtents: 100, flags: 0 };
-  const { extents } = await iomapFiemap(fs.inode, fs.mapping, request, fs);
-  return extents.map(
-    ({ logicalBytes, lengthBytes, flags }) => `${logicalBytes}+${lengthBytes} ${flags}`,
-  );
-}
-
-/** Code of what `action` throws or rejects with. */
-async function codeOf(action: () => unknown): Promise<string> {
-  try {
-    await action();
-  } catch (thrown) {
-    return (thrown as FsError).code;
-  }
-  throw new Error("nothing was thrown");
 }
 
 test("I4 an error after progress is not told by a buffered write, and told by a zeroing", async () => {
