@@ -56,9 +56,9 @@ function storeAcl(
   acl: readonly AclEntry[] | undefined,
 ): void {
   const key = keyOf(kind);
-  if (acl !== undefined) return setStoredXattr(ctx, handle, inode, key, aclToDisk(acl), 0);
-  if (storedXattrOf(ctx, inode, key.index, key.name) === undefined) return;
-  setStoredXattr(ctx, handle, inode, key, null, 0);
+  const isThere = storedXattrOf(ctx, inode, key.index, key.name) !== undefined;
+  if (acl === undefined && !isThere) return;
+  setStoredXattr(ctx, handle, inode, key, acl === undefined ? null : aclToDisk(acl), 0);
 }
 
 /**
@@ -84,7 +84,8 @@ export function setAcl(
       if (acl === undefined) return;
       throw new FsError("EACCES", { detail: "only a directory has a default list" });
     }
-    return storeAcl(ctx, handle, inode, kind, acl);
+    storeAcl(ctx, handle, inode, kind, acl);
+    return;
   }
   if (acl !== undefined) {
     ctx.editInode(handle, inode);

@@ -181,14 +181,16 @@ function addLinear(ctx: ExtWriter, handle: Handle, dir: ExtInode, adding: Adding
     const gapAt = data === undefined ? -1 : gapIn(data, shape, fileBlock, needBytes);
     if (gapAt >= 0) {
       putRecord(handle.write(blocknr, leafSeal(shape)), shape, gapAt, record);
-      return noteAdded(adding, needBytes, fileBlock, blockCount);
+      noteAdded(adding, needBytes, fileBlock, blockCount);
+      return;
     }
     fileBlock += count;
   }
   if (blockCount === 1 && ctx.sb.hasCompat(COMPAT_DIR_INDEX)) {
     htreeInit(ctx, handle, dir, readDirBlock(ctx, dir, shape, 0).blocknr);
     state.forget();
-    return htreeAdd(ctx, handle, dir, adding.wanted, record);
+    htreeAdd(ctx, handle, dir, adding.wanted, record);
+    return;
   }
   const added = appendDirBlock(ctx, handle, dir, leafSeal(shape));
   initDirBlock(added.data, shape);
@@ -260,7 +262,8 @@ export function dirReplace(
   type: FileType,
 ): void {
   if (name.length === 2 && name[0] === DOT && name[1] === DOT) {
-    return replaceParent(ctx, handle, dir, ino);
+    replaceParent(ctx, handle, dir, ino);
+    return;
   }
   const slot = dirFindName(ctx, dir, name);
   if (slot === undefined) throw new FsError("ENOENT");

@@ -111,9 +111,10 @@ export function dropValueUser(
   const inode = valueInode(ctx, owner, entry);
   ctx.editInode(handle, inode);
   const users = usersOf(inode);
-  if (users > 1) return setUsers(inode, users - 1);
-  setUsers(inode, 0);
-  while (!truncateStep(ctx, handle, inode, 0));
+  setUsers(inode, Math.max(0, users - 1));
+  if (users > 1) return;
+  let isCut = false;
+  while (!isCut) isCut = truncateStep(ctx, handle, inode, 0);
   freeInode(ctx, handle, inode);
 }
 

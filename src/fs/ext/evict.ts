@@ -1,49 +1,34 @@
 /**
  * The end of inodes that no name leads to: their blocks, attributes and numbers are given back, in
- * as many operations as that takes; and the same for those that an earlier mount left behind.
+ * as many operations as that takes.
  *
- *     evictInode       blocks from the end on, step by step | attributes, orphan entry, inode
- *     processOrphans   list and file: no links -> evicted; links -> cut to its size
+ *     blocks from the end on, step by step | attributes, orphan entry, inode: one operation
  *
- *  1. A crash between two steps leaves an orphan, whose deletion is finished at the next mount.
- *  2. A list or file that is damaged ends the processing of it: its head is cleared, the volume
- *     needs a check.
- *
- * After `ext4_evict_inode` and `ext4_orphan_cleanup` of Linux.
+ * A crash between two steps leaves an orphan, whose deletion is finished at the next mount
+ * (`orphan-cleanup.ts`). After `ext4_evict_inode` of Linux.
  */
-import { le16, le32 } from "../../lib/bytes.ts";
-import { FsError } from "../../lib/errno.ts";
-import { blocksOfBytes } from "../../lib/units.ts";
-import { COMPAT_ORPHAN_FILE } from "./features.ts";
 import type { ExtInode } from "./inode.ts";
 import { freeInode } from "./inode-alloc.ts";
-import { SB } from "./layout.ts";
-import { INO_BYTES, ORPHAN_TAIL_BYTES, orphanBlock, orphanBlockCount } from "./orphan.ts";
-import { adoptOrphan, orphanDel } from "./orphan-write.ts";
-import { STATE_ERROR } from "./superblock-write.ts";
-import { isFastSymlink } from "./symlink.ts";
+import { orphanDel } from "./orphan-write.ts";
 import { truncateStep } from "./truncate-blocks.ts";
 import type { ExtWriter } from "./writer.ts";
 import { freeXattrs } from "./xattr-store.ts";
 
-/** True if `i_block` leads to blocks. */
-function hasBlocks(ctx: ExtWriter, inode: ExtInode): boolean {
-  if (inode.isInline) return false;
-  if (inode.type === "symlink") return !isFastSymlink(ctx, inode);
-  return inode.type === "file" || inode.type === "directory";
-}
-
-async function cut(
+/** Frees the blocks of `inode` from file block `fromBlock` on, in steps. */
+export async function freeBlocksFrom(
   ctx: ExtWriter,
   inode: ExtInode,
   fromBlock: number,
   signal?: AbortSignal,
 ): Promise<void> {
-  if (!hasBlocks(ctx, inode)) return;
   const { transactions } = ctx;
-  while (
-    !(await transactions.run((handle) => truncateStep(ctx, handle, inode, fromBlock), signal))
-  );
+  let isDone = false;
+  while (!isDone) {
+    isDone = await transactions.run(
+      (handle) => truncateStep(ctx, handle, inode, fromBlock),
+      signal,
+    );
+  }
 }
 
 /**
@@ -58,125 +43,10 @@ export async function evictInode(
   inode: ExtInode,
   signal?: AbortSignal,
 ): Promise<void> {
-  await cut(ctx, inode, 0, signal);
+  await freeBlocksFrom(ctx, inode, 0, signal);
   await ctx.transactions.run((handle) => {
     freeXattrs(ctx, handle, inode);
     orphanDel(ctx, handle, inode);
     freeInode(ctx, handle, inode);
   }, signal);
-}
-
-/** What `processOrphans` has done. */
-export interface OrphanCleanup {
-  readonly deletedCount: number;
-  readonly truncatedCount: number;
-}
-
-/** A slot of the orphan file that is in use. */
-interface Slot {
-  readonly ino: number;
-  readonly fileBlock: number;
-  readonly at: number;
-}
-
-/**
- * Finishes what earlier mounts have left: to be called once, on a volume that is open for writing,
- * before anybody else works on it (`ext4_orphan_cleanup`). Where the volume has known errors the
- * list is only cleared.
- *
- * @throws {FsError} `EIO`, `EROFS`; damage is a warning
- */
-export async function processOrphans(ctx: ExtWriter, signal?: AbortSignal): Promise<OrphanCleanup> {
-  const cleanup = new Cleanup(ctx, signal);
-  if ((le16(ctx.sb.raw, SB.s_state) & STATE_ERROR) !== 0) {
-    if (ctx.sb.lastOrphan !== 0) {
-      ctx.warn("the volume has errors: its orphans are not deleted, the list is cleared");
-      await cleanup.clearList();
-    }
-    return cleanup;
-  }
-  await cleanup.processList();
-  if (ctx.sb.hasCompat(COMPAT_ORPHAN_FILE)) await cleanup.processFile();
-  return cleanup;
-}
-
-class Cleanup implements OrphanCleanup {
-  deletedCount = 0;
-  truncatedCount = 0;
-  readonly #ctx: ExtWriter;
-  readonly #signal: AbortSignal | undefined;
-  readonly #seen = new Set<number>();
-
-  constructor(ctx: ExtWriter, signal: AbortSignal | undefined) {
-    this.#ctx = ctx;
-    this.#signal = signal;
-  }
-
-  async clearList(): Promise<void> {
-    const { transactions, superblock } = this.#ctx;
-    await transactions.run((handle) => superblock.setLastOrphan(handle, 0), this.#signal);
-  }
-
-  async processList(): Promise<void> {
-    const { sb } = this.#ctx;
-    while (sb.lastOrphan !== 0) {
-      try {
-        await this.#process(sb.lastOrphan, undefined);
-      } catch (thrown) {
-        this.#judge(thrown, "the orphan list");
-        return this.clearList();
-      }
-    }
-  }
-
-  async processFile(): Promise<void> {
-    try {
-      for (const slot of await this.#slots()) await this.#process(slot.ino, slot);
-    } catch (thrown) {
-      this.#judge(thrown, "the orphan file");
-    }
-  }
-
-  /** Lets errors pass that are not damage; of damage the volume and the user are told. */
-  #judge(thrown: unknown, where: string): void {
-    const isDamage =
-      thrown instanceof FsError && ["EUCLEAN", "EBADMSG", "ESTALE"].includes(thrown.code);
-    if (!isDamage) throw thrown;
-    this.#ctx.warn(`${where} is damaged, and not processed further: ${thrown.message}`);
-  }
-
-  async #slots(): Promise<readonly Slot[]> {
-    const ctx = this.#ctx;
-    return ctx.metadata.run(() => {
-      const file = ctx.inode(ctx.sb.orphanFileIno);
-      const blockCount = orphanBlockCount(ctx, file);
-      const slots: Slot[] = [];
-      for (let fileBlock = 0; fileBlock < blockCount; fileBlock++) {
-        const { data } = orphanBlock(ctx, file, fileBlock, blockCount);
-        for (let at = 0; at + INO_BYTES <= data.length - ORPHAN_TAIL_BYTES; at += INO_BYTES) {
-          const ino = le32(data, at);
-          if (ino !== 0) slots.push({ ino, fileBlock, at });
-        }
-      }
-      return slots;
-    }, this.#signal);
-  }
-
-  async #process(ino: number, slot: Slot | undefined): Promise<void> {
-    const ctx = this.#ctx;
-    const isGood = ino >= ctx.sb.firstIno && ino <= ctx.sb.inodeCount && !this.#seen.has(ino);
-    if (!isGood) throw new FsError("EUCLEAN", { detail: `inode ${ino} cannot be an orphan` });
-    this.#seen.add(ino);
-    const inode = await ctx.metadata.run(() => ctx.inode(ino), this.#signal);
-    if (inode.mode === 0) throw new FsError("EUCLEAN", { detail: `inode ${ino} is free` });
-    adoptOrphan(ctx, inode, slot);
-    if (inode.linksCount === 0) {
-      await evictInode(ctx, inode, this.#signal);
-      this.deletedCount++;
-      return;
-    }
-    await cut(ctx, inode, blocksOfBytes(inode.size, ctx.sb.blockBytes), this.#signal);
-    await ctx.transactions.run((handle) => orphanDel(ctx, handle, inode), this.#signal);
-    this.truncatedCount++;
-  }
 }

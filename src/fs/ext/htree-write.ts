@@ -138,11 +138,9 @@ class DxInsert {
   #growIndex(frames: readonly DxFrame[], levels: number): void {
     let depth = frames.length - 1;
     while (depth >= 0 && !this.#hasRoom(frames[depth]!)) depth--;
-    if (depth >= 0) return this.#splitNode(frames[depth]!, frames[depth + 1]!);
-    if (levels >= dxLevelsMax(this.#ctx)) {
-      throw new FsError("ENOSPC", { detail: `directory ${this.#dir.ino}: its index is full` });
-    }
-    this.#addLevel(frames[0]!, levels);
+    if (depth >= 0) this.#splitNode(frames[depth]!, frames[depth + 1]!);
+    else if (levels < dxLevelsMax(this.#ctx)) this.#addLevel(frames[0]!, levels);
+    else throw new FsError("ENOSPC", { detail: `directory ${this.#dir.ino}: its index is full` });
   }
 
   #newNode(): NewBlock {

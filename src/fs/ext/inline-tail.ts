@@ -13,7 +13,7 @@ import { roundDown } from "../../lib/units.ts";
 import type { ExtContext } from "./context.ts";
 import type { Handle } from "./handle.ts";
 import type { ExtInode } from "./inode.ts";
-import { INLINE_DATA_FL } from "./layout.ts";
+import { EXTENTS_FL, INLINE_DATA_FL } from "./layout.ts";
 import type { ExtWriter } from "./writer.ts";
 import {
   INLINE_NAME,
@@ -67,8 +67,8 @@ export function writeInodeXattrs(inode: ExtInode, entries: readonly XattrEntry[]
 
 /**
  * Makes `tail`, at most `inlineTailMax` bytes, the data behind `i_block`, and `inode` an inline one;
- * null takes the attribute away, and the inode is none any more. `i_block` and the size are the
- * caller's.
+ * null takes the attribute away, and the inode is none any more. `i_block`, a map in it, and the
+ * size are the caller's.
  */
 export function setInlineTail(
   ctx: ExtWriter,
@@ -82,7 +82,8 @@ export function setInlineTail(
   if (tail !== null) entries.splice(at < 0 ? entries.length : at, at < 0 ? 0 : 1, tailEntry(tail));
   else if (at >= 0) entries.splice(at, 1);
   writeInodeXattrs(inode, entries);
-  const { flags } = inode;
-  inode.flags = (tail === null ? flags & ~INLINE_DATA_FL : flags | INLINE_DATA_FL) >>> 0;
+  // An inline inode has no map, so not that of extents: what follows null makes one.
+  const flags = inode.flags & ~(INLINE_DATA_FL | EXTENTS_FL);
+  inode.flags = (tail === null ? flags : flags | INLINE_DATA_FL) >>> 0;
   inode.mapSeq++;
 }
