@@ -107,18 +107,19 @@ function dirtyBlocks(folio: Folio, from: number, end: number, blockBytes: number
 }
 
 /**
- * Zeroes the file from `fromBytes` to the end of that block (`block_truncate_page`), if the block
- * has a place or one is promised; a hole is zero already. The block becomes dirty. Returns 0 or an
- * errno. Its caller holds the lock of the inode.
+ * Zeroes the file from `fromBytes` to the end of that block, or to `endBytes` in it
+ * (`block_truncate_page`), if the block has a place or one is promised; a hole is zero already. The
+ * block becomes dirty. Returns 0 or an errno. Its caller holds the lock of the inode.
  */
 export function blockTruncatePage(
   mapping: AddressSpace,
   fromBytes: number,
   getBlock: GetBlock,
+  endBytes: number = roundUp(fromBytes, mapping.host.blockBytes),
 ): MaybeAsync<Errno> {
   const { host } = mapping;
   const { blockBytes } = host;
-  const lengthBytes = roundUp(fromBytes, blockBytes) - fromBytes;
+  const lengthBytes = endBytes - fromBytes;
   if (lengthBytes === 0) return 0;
   const map = createBlockMap();
   const question: BlockQuestion = { inode: host, getBlock };

@@ -1,0 +1,79 @@
+/**
+ * Making one file durable: its data, then the transactions that its inode and its map are in.
+ *
+ *     data written and waited for --> blocks converted, size on disk (before writeback ends)
+ *                                 --> commit up to the inode's transaction, which flushes the device
+ *                                 --> or, if that has been, only the flush
+ *
+ * After `ext4_sync_file` and `ext4_fsync_journal` in `fs/ext4/fsync.c` of Linux.
+ */
+import { Bio, REQ_OP_FLUSH } from "../../block/bio.ts";
+import type { CacheFile } from "../../cache/cache-file.ts";
+import { filemapWriteAndWaitRange, fileWriteAndWaitRange } from "../../cache/filemap-flush.ts";
+import { FsError } from "../../lib/errno.ts";
+import { andThen, type MaybeAsync } from "../../lib/maybe.ts";
+import type { ExtInode } from "./inode.ts";
+import { isLaterTid } from "./jbd2-format.ts";
+import type { ExtWriter } from "./writer.ts";
+
+/** Makes durable what the device has written (`blkdev_issue_flush`). Rejects with an `FsError`. */
+function flushDevice(ctx: ExtWriter): Promise<void> {
+  const { bdev } = ctx.core;
+  return new Promise((resolve, reject) => {
+    const bio = new Bio(REQ_OP_FLUSH, 0, 0, ({ status, cause }) => {
+      if (status === 0) resolve();
+      else reject(FsError.of(status, { syscall: "fsync", detail: `flush of ${bdev.name}`, cause }));
+    });
+    bdev.submitBio(bio);
+  });
+}
+
+/** Writes the data of `inode`, all or the bytes up to `lastBytes`, and waits for it. */
+function syncData(
+  inode: ExtInode,
+  file: CacheFile | null,
+  startBytes: number,
+  lastBytes: number,
+): MaybeAsync<void> {
+  const { mapping } = inode;
+  if (mapping === undefined) return;
+  const written =
+    file === null
+      ? filemapWriteAndWaitRange(mapping, startBytes, lastBytes)
+      : fileWriteAndWaitRange(file, startBytes, lastBytes);
+  return andThen(written, (errno) => {
+    if (errno === 0) return;
+    throw FsError.of(errno, { syscall: "fsync", cause: mapping.writeFailure });
+  });
+}
+
+/** Commits what `inode` needs, and flushes the device if no commit has done that since. */
+function syncMetadata(ctx: ExtWriter, inode: ExtInode, isDataOnly: boolean): MaybeAsync<void> {
+  const { transactions } = ctx;
+  const tid = isDataOnly ? inode.datasyncTid : inode.syncTid;
+  if (transactions.failure !== undefined) throw new FsError("EIO", { cause: transactions.failure });
+  if (tid === 0 || !isLaterTid(tid, transactions.committedTid)) return flushDevice(ctx);
+  // A commit that is under way may have flushed before our data was written.
+  const coversData = tid === transactions.runningTid;
+  return andThen(transactions.commit(tid), () => (coversData ? undefined : flushDevice(ctx)));
+}
+
+/**
+ * Makes `inode` durable (`fsync`), or with `isDataOnly` what is needed to read its data back
+ * (`fdatasync`); of the data only the bytes `startBytes..lastBytes` if these are given. Errors of
+ * earlier write-back are told to `file`, once; it is null for what has no content.
+ *
+ * @throws {FsError} `EIO`, `ENOSPC`: data or metadata could not be written, with the first cause
+ */
+export function fsyncFile(
+  ctx: ExtWriter,
+  inode: ExtInode,
+  file: CacheFile | null,
+  isDataOnly: boolean,
+  startBytes = 0,
+  lastBytes: number = Infinity,
+): MaybeAsync<void> {
+  return andThen(syncData(inode, file, startBytes, lastBytes), () =>
+    syncMetadata(ctx, inode, isDataOnly),
+  );
+}

@@ -1,0 +1,119 @@
+/**
+ * Cutting a file, or letting it grow with a hole.
+ *
+ *     cut     zeros to the end of the last block that stays --> operation: sizes, times, orphan
+ *             --> cache dropped behind the new end --> operations: blocks freed --> no orphan
+ *     grow    zeros behind the old end --> operation: sizes, times
+ *
+ *  1. Blocks are freed after nothing of them is in the cache or in flight any more.
+ *  2. While blocks behind the end are left, the inode is an orphan: whoever mounts the file system
+ *     after a crash frees them.
+ *
+ * After `ext4_setattr` and `ext4_truncate` in `fs/ext4/inode.c` of Linux.
+ */
+import { truncatePagecache } from "../../cache/truncate.ts";
+import { FsError } from "../../lib/errno.ts";
+import { andThen, type MaybeAsync } from "../../lib/maybe.ts";
+import { blocksOfBytes, roundUp } from "../../lib/units.ts";
+import { releaseBlocks } from "./delalloc.ts";
+import {
+  checkChangeable,
+  exclusively,
+  type FileWriting,
+  maxFileBytes,
+  stamp,
+  withoutFills,
+  zeroBehindEnd,
+  zeroInBlock,
+} from "./file-writing.ts";
+import type { Handle } from "./handle.ts";
+import { convertInline, fitsInline, setInlineSize } from "./inline-write.ts";
+import type { ExtInode } from "./inode.ts";
+import { isOrphan, orphanAdd, orphanDel } from "./orphan-write.ts";
+import { truncateStep } from "./truncate-blocks.ts";
+import type { ExtWriter } from "./writer.ts";
+
+/**
+ * Makes a regular file `sizeBytes` long (`truncate`).
+ *
+ * @throws {FsError} `EFBIG`, `EINVAL`, `EISDIR`, `EPERM`, `ENOSPC`, `EIO`
+ * @throws the reason of `signal`, while it waits for its turn
+ */
+export function setFileSize(
+  files: FileWriting,
+  inode: ExtInode,
+  sizeBytes: number,
+  signal?: AbortSignal,
+): MaybeAsync<void> {
+  return exclusively(inode, signal, () => {
+    checkChangeable(inode, false);
+    if (!(sizeBytes >= 0)) throw new FsError("EINVAL", { detail: "a negative size" });
+    if (sizeBytes > maxFileBytes(files.ctx, inode)) throw new FsError("EFBIG");
+    return changeSize(files, inode, sizeBytes);
+  });
+}
+
+function changeSize(files: FileWriting, inode: ExtInode, sizeBytes: number): MaybeAsync<void> {
+  if (!inode.isInline) {
+    return sizeBytes > inode.size ? grow(files, inode, sizeBytes) : shrink(files, inode, sizeBytes);
+  }
+  return andThen(fitsInline(files.ctx, inode, sizeBytes), (fits) => {
+    if (!fits) {
+      return andThen(convertInline(files, inode), () => changeSize(files, inode, sizeBytes));
+    }
+    return andThen(setInlineSize(files, inode, sizeBytes), () =>
+      files.ctx.transactions.run((handle) => stamp(files.ctx, handle, inode, "mtime", "ctime")),
+    );
+  });
+}
+
+function setSizes(ctx: ExtWriter, handle: Handle, inode: ExtInode, sizeBytes: number): void {
+  stamp(ctx, handle, inode, "mtime", "ctime");
+  const isGrowing = sizeBytes > inode.size;
+  inode.size = sizeBytes;
+  // Data that is not on its way yet does not become reachable by a cut.
+  inode.diskSize = isGrowing ? sizeBytes : Math.min(inode.diskSize, sizeBytes);
+  inode.datasyncTid = handle.tid;
+}
+
+function grow(files: FileWriting, inode: ExtInode, sizeBytes: number): MaybeAsync<void> {
+  const { ctx } = files;
+  return andThen(zeroBehindEnd(files, inode, sizeBytes), () =>
+    ctx.transactions.run((handle) => setSizes(ctx, handle, inode, sizeBytes)),
+  );
+}
+
+function shrink(files: FileWriting, inode: ExtInode, sizeBytes: number): MaybeAsync<void> {
+  const { ctx } = files;
+  const { blockBytes } = inode;
+  const endOfBlock = Math.min(roundUp(sizeBytes, blockBytes), roundUp(inode.size, blockBytes));
+  return withoutFills(files, inode, () =>
+    andThen(zeroInBlock(files, inode, sizeBytes, endOfBlock), () =>
+      andThen(
+        ctx.transactions.run((handle) => {
+          setSizes(ctx, handle, inode, sizeBytes);
+          orphanAdd(ctx, handle, inode);
+        }),
+        () =>
+          andThen(truncatePagecache(files.mappings.of(inode), sizeBytes), () => {
+            releaseBlocks(ctx, inode, blocksOfBytes(sizeBytes, blockBytes), Infinity);
+            return freeBehindEnd(ctx, inode);
+          }),
+      ),
+    ),
+  );
+}
+
+/**
+ * Frees the blocks behind the end of `inode`, and takes it out of the orphans unless it has no name:
+ * the second half of a cut, also of one that a crash has interrupted. Nothing of them is cached.
+ */
+export function freeBehindEnd(ctx: ExtWriter, inode: ExtInode): MaybeAsync<void> {
+  const done = ctx.transactions.run((handle) => {
+    const isDone = truncateStep(ctx, handle, inode, blocksOfBytes(inode.size, inode.blockBytes));
+    if (!isDone) orphanAdd(ctx, handle, inode);
+    else if (inode.linksCount > 0 && isOrphan(ctx, inode)) orphanDel(ctx, handle, inode);
+    return isDone;
+  });
+  return andThen(done, (isDone) => (isDone ? undefined : freeBehindEnd(ctx, inode)));
+}
