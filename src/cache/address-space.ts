@@ -1,5 +1,6 @@
 /**
- * AddressSpace: the cached pages of one file or device, and the operations that fill and write them.
+ * AddressSpace: the cached pages of one file or device, and the operations that fill and write
+ * them.
  *
  *     pages    index -> folio    (one entry for all pages of a large folio)
  *              index -> shadow   (a small integer, where a folio was evicted)
@@ -8,8 +9,8 @@
  *     `mapping` is this one. It enters and leaves locked.
  *  2. `nrpages` is the number of pages of folios here; `shadowCount` the number of shadows.
  *  3. Folios have an order from `minOrder` to `maxOrder` and begin at a multiple of their size.
- *  4. A dirty folio has the mark DIRTY. A folio with the mark is dirty, locked by whoever writes it,
- *     or lies behind the end of the file, about to be removed.
+ *  4. A dirty folio has the mark DIRTY. A folio with the mark is dirty, or locked by whoever writes
+ *     it, or lies behind the end of the file, about to be removed.
  *  5. A folio has the mark WRITEBACK while it is in flight. TOWRITE goes when its write begins or
  *     it is removed, by nobody else: it belongs to the walk that has set it.
  *

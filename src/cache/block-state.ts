@@ -11,8 +11,8 @@
  *  1. The folio is uptodate exactly when all its units are valid, once no read of it is pending.
  *     Setting the last bit sets the flag in the same step, except while `readPendingBytes` is
  *     above 0: then the last completion does, through `folio.endRead`.
- *  2. A dirty unit lies in a valid one, and makes the folio dirty; save that a folio whose write-out
- *     has begun is not dirty while it is locked.
+ *  2. A dirty unit lies in a valid one, and makes the folio dirty; save that a folio whose
+ *     write-out has begun is not dirty while it is locked.
  *  3. Something in flight, or `writePendingBytes` above 0, means that the folio is under writeback.
  *
  * After `struct iomap_folio_state` in `fs/iomap/buffered-io.c` of Linux and the `valid` and

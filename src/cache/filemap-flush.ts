@@ -102,7 +102,7 @@ async function fdatawait(mapping: AddressSpace, first: number, last: number): Pr
   }
 }
 
-/** Waits, and returns the error of the older flags, which are cleared (`filemap_fdatawait_range`). */
+/** Waits; returns the error of the older flags and clears them (`filemap_fdatawait_range`). */
 export function filemapFdatawaitRange(
   mapping: AddressSpace,
   startBytes: number,

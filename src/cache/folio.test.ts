@@ -39,7 +39,7 @@ test("an aborted waiter leaves the queue; the lock passes to the next", async ()
   expect(folio.isLocked).toBe(true);
 });
 
-test("waitLocked waits until the lock is given up, and does not take it: nobody can keep it waiting", async () => {
+test("waitLocked waits until the lock is given up, and does not take it", async () => {
   const { folio } = makeFolio();
   expect(folio.waitLocked()).toBeUndefined();
   folio.tryLock();

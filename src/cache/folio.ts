@@ -20,9 +20,9 @@
  *     `startWriteback`: in between the folio is locked, and a walk that finds it waits.
  *  6. `isWriteback` and the mark WRITEBACK are one. Whoever started the write ends it, once.
  *
- *     clean --markDirty--> dirty --clearDirtyForIo, startWriteback--> in flight --endWriteback--> clean
- *                            ^                                            |
- *                            +------------------ markDirty ---------------+ (in flight and dirty)
+ *     clean --markDirty--> dirty --startWriteback--> in flight --endWriteback--> clean
+ *                            ^                         |
+ *                            +-------- markDirty ------+ (in flight and dirty)
  *
  * The flags are one small integer, since a cached read tests three of them at once. After `struct
  * folio` and `mm/filemap.c` of Linux. Left out: mapping counts and compound page heads.

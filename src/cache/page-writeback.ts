@@ -4,7 +4,7 @@
  *
  *     tagPagesForWriteback   DIRTY . D . D D      what is dirty now; what comes later is not
  *                            TOWRITE T . T T      this walk's business, else it might never end
- *     WritebackIter.next     find mark -> lock -> still here, dirty, not in flight? -> clearDirtyForIo
+ *     WritebackIter.next     find a mark, lock; still here, dirty, not in flight? clearDirtyForIo
  *     the file system        startWriteback, unlock, submit | redirtyForWritepage, unlock | fail
  *
  *  1. A folio is looked at again after each wait: it may have left the file, been written by

@@ -7,7 +7,7 @@
  *     await file.writePages(WB_SYNC_ALL);
  *     file.written                     [0, 1, 2]: one write each, as submitted
  *
- * What is written ends in a microtask, or, while `gated` says so of its page, when the test says so.
+ * What is written ends in a microtask or, while `gated` says so of its page, when the test wants.
  * `stored` is what a power cut would leave: the bytes of a folio as they are when its write ends,
  * as those of a store that reads them late.
  */

@@ -1,4 +1,4 @@
-/** Acceptance cases of section 12.4: what went wrong with a write is told to whom it must be, once. */
+/** Acceptance cases of section 12.4: failed writes are told to whom it must be, once. */
 import { expect, test } from "vitest";
 import { type CacheFile, openCacheFile } from "../../../src/cache/cache-file.ts";
 import {
@@ -93,7 +93,7 @@ function noSpaceAtPage5(file: BlockMappedFile): void {
     fileBlock === 5 ? -ENOSPC : file.mapBlock(fileBlock, map);
 }
 
-test("W36 a page without a block is given up; the others are written, and fsync says ENOSPC once", async () => {
+test("W36 a page without a block is given up, the others are written; fsync says so once", async () => {
   const file = tenBlocks();
   noSpaceAtPage5(file);
   expect(await fsync(file.file)).toBe(-ENOSPC);
@@ -248,7 +248,7 @@ test("W50 memory that is short is waited for while writes end, and only with int
   expect(idle.calls.length).toBe(1);
 });
 
-test("W51 what could not be written is read from the cache, and after eviction as it was before", async () => {
+test("W51 what was not written is read from the cache, and as it was before after ev", async () => {
   const { file } = await tenFailed();
   const before = file.content(2 * PAGE_BYTES, PAGE_BYTES);
   const after = file.folioAt(2).bytes.slice();
@@ -270,7 +270,7 @@ test("W51 where failed writes are kept, the page is dirty again and written afte
   file.cache.verify();
 });
 
-test("W51 a walk that finds no room keeps the page dirty, and an fsync says so until there is some", async () => {
+test("W51 a page that finds no room is kept dirty, and fsync says so until there is some", async () => {
   const file = tenBlocks("keep");
   noSpaceAtPage5(file);
   expect(await fsync(file.file)).toBe(-ENOSPC);
@@ -281,7 +281,7 @@ test("W51 a walk that finds no room keeps the page dirty, and an fsync says so u
   expect(file.onDevice(105)).toEqual(file.folioAt(5).bytes);
 });
 
-test("W52 fsync writes what the data is reached by behind the data, and tells of either's error", async () => {
+test("W52 fsync writes metadata behind the data, and tells of the error of either", async () => {
   const file = tenBlocks();
   const synced: boolean[] = [];
   const sync = (status: Errno): MaybeAsync<Errno> =>

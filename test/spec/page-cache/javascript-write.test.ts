@@ -126,7 +126,7 @@ test("W122 without that a writer does not wait, and a later flush makes the stor
   expect(file.script.stored.get(0)).toEqual(file.folio(0).bytes);
 });
 
-test("W123 a flush of 100,000 pages gives the loop a turn every five milliseconds, not per page", async () => {
+test("W123 a flush of 100,000 pages gives the loop a turn every 5 ms, not per page", async () => {
   const pages = 100_000;
   const costMs = 0.02;
   const file = new WrittenFile({ pages, arenaBytes: 512 * MIB });
@@ -194,7 +194,7 @@ const throwing: Throwing[] = [
 
 for (const { what, script, errno } of throwing) {
   for (const onWriteError of ["drop", "keep"] as const) {
-    test(`W124 ${what} while pages are written (${onWriteError}): an error, and nothing is left locked`, async () => {
+    test(`W124 ${what} (${onWriteError}): an error, and nothing is left locked`, async () => {
       const file = plainFile(3, onWriteError);
       file.dirty(0, 2);
       script(file);

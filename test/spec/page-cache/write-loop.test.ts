@@ -1,4 +1,4 @@
-/** Acceptance cases of sections 12.2 and 12.3: which pages are written, the cursor, the counters. */
+/** Acceptance cases of sections 12.2 and 12.3: which pages are written, cursor and counters. */
 import { expect, test } from "vitest";
 import { attachBlockState } from "../../../src/cache/block-state.ts";
 import { filemapFdatawrite, filemapFdatawriteRange } from "../../../src/cache/filemap-flush.ts";

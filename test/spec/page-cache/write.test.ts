@@ -179,7 +179,7 @@ test("W101 DONTNEED starts to write the range and drops whole pages that are cle
   expect(cached(file)).toEqual([0]);
 });
 
-test("W102 WRITE alone passes over what is in flight; with all flags it is waited for and written", async () => {
+test("W102 WRITE alone passes over what is in flight; all flags wait for it and write it", async () => {
   const file = new WrittenFile();
   file.script.gated = () => true;
   file.startWrite(0).markDirty();
