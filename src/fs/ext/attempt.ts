@@ -80,6 +80,10 @@ export class Attempt implements Handle {
     return this.#current.tid;
   }
 
+  get serial(): number {
+    return this.#serial;
+  }
+
   get roomBlocks(): number {
     return Math.max(0, this.#limitBlocks - this.#current.blocks.size);
   }

@@ -27,6 +27,8 @@ export type Seal = (block: Uint8Array, blocknr: number) => void;
 export interface Handle {
   /** The transaction that it is part of; another one if it is run again. */
   readonly tid: number;
+  /** Number of this attempt: no other one of the same file system has it. */
+  readonly serial: number;
   /**
    * Blocks that the operation may still touch. One that would need more ends well before, in a
    * consistent state, and goes on in a handle of its own (`jbd2_journal_extend`, `restart`).

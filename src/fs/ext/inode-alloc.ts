@@ -14,8 +14,10 @@
  * `ext4_free_inode`) and section "Orlov allocator" of the kernel's ext4 documentation.
  */
 import { assert } from "../../lib/assert.ts";
+import { ByteSlab } from "../../lib/byte-slab.ts";
 import { putLe16, putLe32 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
+import { KIB } from "../../lib/units.ts";
 import { areBitsClear, clearBits, nextZeroBit, setBits, testBit } from "./bitmap.ts";
 import { groupOfInode, groupsPerFlex } from "./block-goal.ts";
 import { BusyBits } from "./busy-bits.ts";
@@ -55,6 +57,11 @@ const INHERITED_BY_FILES = (INHERITED_FLAGS & ~DIRSYNC_FL) | 0x200_0000;
 const INHERITED_BY_OTHERS = NODUMP_FL | NOATIME_FL;
 /** Entries of the extent root in an inode. */
 const ROOT_ENTRIES_MAX = 4;
+
+/** Largest inode that there is: a block. */
+const NO_INODE = new Uint8Array(64 * KIB);
+/** New inodes are cut from few buffers. */
+const slab: ByteSlab = new ByteSlab();
 
 /** What a new inode is to be. */
 export interface InodeRequest {
@@ -288,7 +295,7 @@ function inheritedFlags(parent: ExtInode, mode: number): number {
 /** The bytes of a new inode: what its members do not hold. */
 function newRaw(ctx: ExtWriter, parent: ExtInode, request: InodeRequest): Uint8Array {
   const { sb } = ctx;
-  const raw = new Uint8Array(sb.inodeBytes);
+  const raw = slab.copy(NO_INODE.subarray(0, sb.inodeBytes));
   const type = request.mode & S_IFMT;
   let { gid, mode } = request;
   if ((parent.mode & S_ISGID) !== 0) {

@@ -30,6 +30,8 @@ import type { ExtWriter } from "./writer.ts";
 
 /** The longest file without the feature large_file. */
 const SMALL_FILE_BYTES_MAX = 0x7fff_ffff;
+/** Members of an inode that are kept as numbers. */
+const KEPT_NUMBERS = 13;
 /** Bytes of the extra fields that Linux knows, which it takes where an inode has none. */
 const EXTRA_ISIZE = 32;
 
@@ -92,35 +94,98 @@ function claimExtraFields(inode: ExtInode): void {
   inode.extraIsize = EXTRA_ISIZE;
 }
 
-/** Keeps `inode` as it is now; the returned function brings it back. */
-function keep(inode: ExtInode): () => void {
-  const raw = inode.raw.slice();
-  const { mode, uid, gid, linksCount, size, diskSize, sectorCount, flags } = inode;
-  const { fileAclBlock, extraIsize, projectId, syncTid, datasyncTid, isDeleted } = inode;
-  const { targetBytes } = inode;
-  const members = {
-    ...{ mode, uid, gid, linksCount, size, diskSize, sectorCount, flags },
-    ...{ fileAclBlock, extraIsize, projectId, syncTid, datasyncTid, isDeleted, targetBytes },
-  };
-  return () => {
-    inode.raw.set(raw);
-    Object.assign(inode, members);
+/** What an inode was before an operation changed it. Used again and again: they are many. */
+class KeptInode {
+  readonly #raw: Uint8Array;
+  readonly #numbers: Float64Array = new Float64Array(KEPT_NUMBERS);
+  #isDeleted = false;
+  #targetBytes: number | undefined = undefined;
+
+  constructor(inodeBytes: number) {
+    this.#raw = new Uint8Array(inodeBytes);
+  }
+
+  save(inode: ExtInode): void {
+    const numbers = this.#numbers;
+    this.#raw.set(inode.raw);
+    numbers[0] = inode.mode;
+    numbers[1] = inode.uid;
+    numbers[2] = inode.gid;
+    numbers[3] = inode.linksCount;
+    numbers[4] = inode.size;
+    numbers[5] = inode.diskSize;
+    numbers[6] = inode.sectorCount;
+    numbers[7] = inode.flags;
+    numbers[8] = inode.fileAclBlock;
+    numbers[9] = inode.extraIsize;
+    numbers[10] = inode.projectId;
+    numbers[11] = inode.syncTid;
+    numbers[12] = inode.datasyncTid;
+    this.#isDeleted = inode.isDeleted;
+    this.#targetBytes = inode.targetBytes;
+  }
+
+  restore(inode: ExtInode): void {
+    const numbers = this.#numbers;
+    inode.raw.set(this.#raw);
+    inode.mode = numbers[0]!;
+    inode.uid = numbers[1]!;
+    inode.gid = numbers[2]!;
+    inode.linksCount = numbers[3]!;
+    inode.size = numbers[4]!;
+    inode.diskSize = numbers[5]!;
+    inode.sectorCount = numbers[6]!;
+    inode.flags = numbers[7]!;
+    inode.fileAclBlock = numbers[8]!;
+    inode.extraIsize = numbers[9]!;
+    inode.projectId = numbers[10]!;
+    inode.syncTid = numbers[11]!;
+    inode.datasyncTid = numbers[12]!;
+    inode.isDeleted = this.#isDeleted;
+    inode.targetBytes = this.#targetBytes;
     inode.mapSeq++;
-    inode.editedBy = undefined;
-  };
+  }
 }
 
-/** See `ExtWriter.editInode`. */
-export function beginEdit(ctx: ExtWriter, handle: Handle, inode: ExtInode): void {
-  if (inode.editedBy === handle) return;
-  handle.undo(keep(inode));
-  claimExtraFields(inode);
-  inode.editedBy = handle;
-  inode.syncTid = handle.tid;
-  handle.atEnd(() => {
-    inode.editedBy = undefined;
-    storeInode(ctx, handle, inode);
-  });
+/** The edits of inodes by operations. One for each writer. */
+export class InodeEdits {
+  readonly #ctx: ExtWriter;
+  readonly #kept: KeptInode[] = [];
+  /** How many of those the attempt `#serial` has in use. */
+  #usedCount = 0;
+  #serial = -1;
+
+  constructor(ctx: ExtWriter) {
+    this.#ctx = ctx;
+  }
+
+  #nextKept(serial: number): KeptInode {
+    if (serial !== this.#serial) {
+      this.#serial = serial;
+      this.#usedCount = 0;
+    }
+    const at = this.#usedCount++;
+    this.#kept[at] ??= new KeptInode(this.#ctx.sb.inodeBytes);
+    return this.#kept[at];
+  }
+
+  /** See `ExtWriter.editInode`. */
+  begin(handle: Handle, inode: ExtInode): void {
+    if (inode.editedBy === handle) return;
+    const kept = this.#nextKept(handle.serial);
+    kept.save(inode);
+    handle.undo(() => {
+      kept.restore(inode);
+      inode.editedBy = undefined;
+    });
+    claimExtraFields(inode);
+    inode.editedBy = handle;
+    inode.syncTid = handle.tid;
+    handle.atEnd(() => {
+      inode.editedBy = undefined;
+      storeInode(this.#ctx, handle, inode);
+    });
+  }
 }
 
 /** Encodes `inode` and puts it into its slot of the inode table. Restartable. */

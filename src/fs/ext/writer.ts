@@ -23,7 +23,7 @@ import { GroupState } from "./group-state.ts";
 import type { Handle, Transactions } from "./handle.ts";
 import type { ExtInode } from "./inode.ts";
 import { InodeBits } from "./inode-alloc.ts";
-import { beginEdit } from "./inode-write.ts";
+import { InodeEdits } from "./inode-write.ts";
 import type { Metadata } from "./metadata.ts";
 import type { Superblock } from "./superblock.ts";
 import { SuperblockWriter } from "./superblock-write.ts";
@@ -58,6 +58,7 @@ export class ExtWriter implements ExtContext {
    * runs an operation for a user, in the operation.
    */
   isPrivileged = true;
+  readonly #edits: InodeEdits;
 
   private constructor(
     core: ExtCore,
@@ -72,6 +73,7 @@ export class ExtWriter implements ExtContext {
     this.random = options.random;
     this.superblock = new SuperblockWriter(core.sb, core.metadata, groups, () => this.now());
     this.blocks = new BlockAllocator(core.sb, groups, core.warn.bind(core));
+    this.#edits = new InodeEdits(this);
     this.inodeBits = new InodeBits(core.sb, groups);
     this.salt = options.random.uint32();
     core.useDescriptors(groups);
@@ -137,6 +139,6 @@ export class ExtWriter implements ExtContext {
    * (`ext4_mark_inode_dirty`).
    */
   editInode(handle: Handle, inode: ExtInode): void {
-    beginEdit(this, handle, inode);
+    this.#edits.begin(handle, inode);
   }
 }
