@@ -134,7 +134,7 @@ describe("commit", () => {
     await transactions.run(count(101));
     const first = transactions.commit();
     await clock.turn();
-    transactions.run(count(101));
+    await transactions.run(count(101));
     await transactions.commit();
     expect(test.block(101)[0]).toBe(3);
     await first;
