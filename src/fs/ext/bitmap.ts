@@ -24,8 +24,8 @@ export function testBit(words: Uint32Array, bit: number): boolean {
 
 /** The bits `from` .. of a word up to `to` (1..32), as a mask. */
 function maskOf(from: number, to: number): number {
-  const below = to === WORD_BITS ? ALL_ONES : 2 ** to - 1;
-  return (below & ~(2 ** from - 1)) >>> 0;
+  const below = to === WORD_BITS ? -1 : (1 << to) - 1;
+  return (below & (-1 << from)) >>> 0;
 }
 
 /** Calls `visit` for every word that holds some of the bits `from` .. `from + count`. */

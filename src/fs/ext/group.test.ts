@@ -4,12 +4,17 @@ import {
   bytesOfDump,
   DESCRIPTOR_B_0,
   DESCRIPTOR_B_1,
+  DESCRIPTOR_C_0,
   DESCRIPTOR_C_1,
+  DESCRIPTOR_D_0,
+  DESCRIPTOR_D_1,
+  DESCRIPTOR_E_0,
+  DESCRIPTOR_E_1,
   ROOT_INODE_B,
 } from "../../../test/support/ext-vectors.ts";
 import { putLe16, putLe32 } from "../../lib/bytes.ts";
 import { descriptorChecksum } from "./checksum.ts";
-import { GroupTable, hasSuperblockCopy } from "./group.ts";
+import { encodeDescriptor, GroupTable, hasSuperblockCopy } from "./group.ts";
 import { BG_INODE_UNINIT, GD, SB } from "./layout.ts";
 import type { Superblock } from "./superblock.ts";
 
@@ -17,6 +22,34 @@ const B = superblockWith();
 /** Image C: descriptors of 32 bytes with CRC-16. */
 const C = superblockWith([SB.s_feature_incompat, 0x242], [SB.s_feature_ro_compat, 0x7b]);
 const NO_CSUM: readonly [number, number] = [SB.s_feature_ro_compat, 0x6b];
+
+describe("encoding a descriptor", () => {
+  const E = superblockWith([SB.s_feature_incompat, 0x242]);
+  const D = superblockWith([SB.s_feature_ro_compat, 0x7b]);
+  const cases: readonly (readonly [string, Superblock, number, string, number])[] = [
+    ["B, group 0", B, 64, DESCRIPTOR_B_0, 0],
+    ["B, group 1", B, 64, DESCRIPTOR_B_1, 1],
+    ["E, group 0", E, 32, DESCRIPTOR_E_0, 0],
+    ["E, group 1", E, 32, DESCRIPTOR_E_1, 1],
+    ["C, group 0", C, 32, DESCRIPTOR_C_0, 0],
+    ["C, group 1", C, 32, DESCRIPTOR_C_1, 1],
+    ["D, group 0", D, 64, DESCRIPTOR_D_0, 0],
+    ["D, group 1", D, 64, DESCRIPTOR_D_1, 1],
+  ];
+
+  test.each(cases)("%s: gives the bytes of mke2fs", async (_name, sb, length, dump, group) => {
+    const stored = bytesOfDump(dump, length);
+    const image = makeTestCore(sb);
+    image.block(2).set(stored, group * length);
+    const row = await image.core.metadata.run(() => image.core.groups.descriptor(group));
+    const raw = stored.slice();
+    for (const at of [GD.bg_free_blocks_count_lo, GD.bg_free_inodes_count_lo, GD.bg_flags, 0x1e]) {
+      putLe16(raw, at, 0xaaaa);
+    }
+    encodeDescriptor(sb, row, raw);
+    expect(raw).toEqual(stored);
+  });
+});
 
 describe("the descriptors of image B", () => {
   const image = makeTestCore(B);
@@ -36,6 +69,8 @@ describe("the descriptors of image B", () => {
       usedDirCount: 2,
       flags: 4,
       itableUnused: 2037,
+      blockBitmapCsum: 0xe1ed_f855,
+      inodeBitmapCsum: 0x554d_d83b,
     });
     expect(await read(1)).toMatchObject({ inodeTable: 646, flags: 5, itableUnused: 2048 });
   });
