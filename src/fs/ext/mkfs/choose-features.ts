@@ -126,6 +126,10 @@ function refuse(detail: string): never {
 
 /** Throws `EINVAL` for features that exclude or need each other. */
 function checkTogether({ compat, incompat, roCompat }: Features): void {
+  const needsJournal = (compat & (COMPAT_ORPHAN_FILE | COMPAT_FAST_COMMIT)) !== 0;
+  if (needsJournal && (compat & COMPAT_HAS_JOURNAL) === 0) {
+    refuse("orphan_file and fast_commit need has_journal");
+  }
   const hasExtents = (incompat & INCOMPAT_EXTENTS) !== 0;
   if ((incompat & INCOMPAT_64BIT) !== 0 && !hasExtents) refuse("64bit needs extent");
   if ((roCompat & RO_COMPAT_BIGALLOC) !== 0 && !hasExtents) refuse("bigalloc needs extent");
@@ -141,8 +145,7 @@ function checkTogether({ compat, incompat, roCompat }: Features): void {
 }
 
 /**
- * The feature words for `options`. What has no meaning without another feature is dropped, as
- * mke2fs does: `uninit_bg` beside `metadata_csum`, files of the journal without a journal.
+ * The feature words for `options`. `uninit_bg` is dropped beside `metadata_csum`, as mke2fs does.
  *
  * @throws {FsError} `EINVAL` for a name that is none, and for features that exclude each other;
  *   `EOPNOTSUPP` for those that are not made here
@@ -165,9 +168,6 @@ export function featuresFor(options: {
     roCompat: BASE.roCompat | own.roCompat,
   };
   for (const text of asked) change(words, text);
-  if ((words.compat & COMPAT_HAS_JOURNAL) === 0) {
-    words.compat &= ~(COMPAT_ORPHAN_FILE | COMPAT_FAST_COMMIT);
-  }
   if ((words.roCompat & RO_COMPAT_METADATA_CSUM) !== 0) words.roCompat &= ~RO_COMPAT_GDT_CSUM;
   checkTogether(words);
   return words;

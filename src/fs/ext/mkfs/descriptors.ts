@@ -109,7 +109,8 @@ export class DescriptorEncoder {
     if (!this.#hasFlags) return flags;
     if (this.usedInodes(group) === 0) flags |= BG_INODE_UNINIT;
     const isInner = group > 0 && group < this.#plan.layout.groupCount - 1;
-    if (isInner && this.#isBare(group)) flags |= BG_BLOCK_UNINIT;
+    const isUnused = isInner && this.usedInodes(group) === 0;
+    if (isUnused && this.#isBare(group)) flags |= BG_BLOCK_UNINIT;
     return flags;
   }
 

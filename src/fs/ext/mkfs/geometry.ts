@@ -73,7 +73,7 @@ export function hasSuperblockIn(
 
 function backupGroupsOf(p: MkfsParameters, groupCount: number): readonly [number, number] {
   if ((p.features.compat & COMPAT_SPARSE_SUPER2) === 0 || groupCount === 1) return [0, 0];
-  return groupCount === 2 ? [1, 0] : [1, groupCount - 1];
+  return groupCount === 2 ? [0, 1] : [1, groupCount - 1];
 }
 
 /** Descriptor blocks to keep for growth. */
@@ -109,7 +109,7 @@ class Attempt {
   constructor(p: MkfsParameters) {
     this.blockCount = p.blockCount;
     this.blocksPerGroup = p.blocksPerGroup;
-    this.reservedBlockCount = Math.trunc((p.reservedPercent * p.blockCount) / 100);
+    this.reservedBlockCount = p.reservedBlockCount;
   }
 }
 
@@ -126,7 +126,7 @@ function descriptorBytesOf(p: MkfsParameters): number {
  */
 export function geometryFor(p: MkfsParameters): Geometry {
   const firstDataBlock = p.blockBytes === 1024 && p.clusterRatio === 1 ? 1 : 0;
-  const reservedRatio = Math.trunc((p.reservedPercent * p.blockCount) / 100) / p.blockCount;
+  const reservedRatio = p.reservedBlockCount / p.blockCount;
   const attempt = new Attempt(p);
   for (;;) {
     const { blockCount, blocksPerGroup } = attempt;
@@ -146,11 +146,10 @@ export function geometryFor(p: MkfsParameters): Geometry {
     }
     const rest = (blockCount - firstDataBlock) % blocksPerGroup;
     const ownBlocks = ownBlocksOf(p, geometry, groupCount - 1);
-    if (groupCount === 1 && rest > 0 && rest < ownBlocks) {
-      throw noSpace(`${blockCount} blocks are too few: the tables alone take ${ownBlocks}`);
+    if (rest === 0 || rest >= ownBlocks + LAST_GROUP_SPARE_BLOCKS) return geometry;
+    if (groupCount === 1) {
+      throw noSpace(`${blockCount} blocks are too few, of which the tables take ${ownBlocks}`);
     }
-    const isTooSmall = rest > 0 && rest < ownBlocks + LAST_GROUP_SPARE_BLOCKS;
-    if (groupCount === 1 || !isTooSmall) return geometry;
     attempt.blockCount -= rest;
     attempt.reservedBlockCount = Math.trunc(reservedRatio * attempt.blockCount);
   }

@@ -37,6 +37,8 @@ const JNL_BACKUP_BLOCKS = 1;
 const ENCODING_UTF8_12 = 1;
 const AES_256_XTS = 1;
 const AES_256_CTS = 4;
+/** What `s_block_group_nr` says of groups that its 16 bits cannot name. */
+const GROUP_NR_MAX = 0xffff;
 const WORD = 0x1_0000_0000;
 
 /** What is known only at the end. */
@@ -154,7 +156,7 @@ function seal(raw: Uint8Array, plan: MkfsPlan): void {
 /** The copy of `superblock` for `group`, which says where it is, and does not claim to be clean. */
 export function copyForGroup(superblock: Uint8Array, group: number, plan: MkfsPlan): Uint8Array {
   const copy = superblock.slice();
-  putLe16(copy, SB.s_block_group_nr, group);
+  putLe16(copy, SB.s_block_group_nr, Math.min(group, GROUP_NR_MAX));
   putLe16(copy, SB.s_state, 0);
   seal(copy, plan);
   return copy;

@@ -18,8 +18,8 @@ import {
   type Features,
   INCOMPAT_64BIT,
   INCOMPAT_FLEX_BG,
+  INCOMPAT_INLINE_DATA,
   RO_COMPAT_BIGALLOC,
-  RO_COMPAT_EXTRA_ISIZE,
 } from "../features.ts";
 import { GOOD_OLD_INODE_BYTES } from "../layout.ts";
 import { type ExtType, featuresFor } from "./choose-features.ts";
@@ -104,12 +104,13 @@ export interface MkfsParameters {
   readonly clusterRatio: number;
   /** Blocks asked for; the file system may get fewer. */
   readonly blockCount: number;
+  /** Blocks for root, of all that were asked for. */
+  readonly reservedBlockCount: number;
   readonly inodeBytes: number;
   readonly wantedInodes: number;
   readonly blocksPerGroup: number;
   /** `s_log_groups_per_flex`, 0 without flex_bg. */
   readonly logGroupsPerFlex: number;
-  readonly reservedPercent: number;
   readonly journalBytes: number | undefined;
   readonly strideBlocks: number;
   readonly stripeBlocks: number;
@@ -188,7 +189,7 @@ function clusterRatioOf(options: MkfsOptions, blockBytes: number, isBigalloc: bo
   return clusterBytes / blockBytes;
 }
 
-function inodeBytesOf(options: MkfsOptions, blockBytes: number, roCompat: number): number {
+function inodeBytesOf(options: MkfsOptions, blockBytes: number, features: Features): number {
   const { revision = 1 } = options;
   const inodeBytes =
     options.inodeBytes ?? (revision === 0 ? GOOD_OLD_INODE_BYTES : INODE_BYTES_DEFAULT);
@@ -197,9 +198,8 @@ function inodeBytesOf(options: MkfsOptions, blockBytes: number, roCompat: number
   if (revision === 0 && inodeBytes !== GOOD_OLD_INODE_BYTES) {
     throw invalid("inodes of revision 0 have 128 bytes");
   }
-  const RO_COMPAT_PROJECT = 0x2000;
-  if (inodeBytes === GOOD_OLD_INODE_BYTES && (roCompat & RO_COMPAT_PROJECT) !== 0) {
-    throw invalid("the feature project needs inodes of more than 128 bytes");
+  if (inodeBytes === GOOD_OLD_INODE_BYTES && (features.incompat & INCOMPAT_INLINE_DATA) !== 0) {
+    throw invalid("the feature inline_data needs inodes of more than 128 bytes");
   }
   return inodeBytes;
 }
@@ -239,7 +239,8 @@ function wantedInodesOf(
   if (asked !== undefined) checkRange("bytesPerInode", asked, KIB, BYTES_PER_INODE_MAX);
   const least = Math.max(sizes.blockBytes, sizes.clusterBytes);
   const ratio = Math.max(asked ?? ratioDefault, least);
-  const wanted = Math.floor((sizes.blocks * sizes.blockBytes) / ratio);
+  const bytes = sizes.blocks * sizes.blockBytes;
+  const wanted = Math.floor(bytes / ratio) || Math.floor(bytes / USAGES.small.bytesPerInode);
   if (wanted >= BLOCKS_MAX_32BIT) {
     throw invalid(`${wanted} inodes are too many: raise bytesPerInode`);
   }
@@ -265,7 +266,7 @@ export function resolveOptions(options: MkfsOptions, deviceBytes: number): MkfsP
   const features = featuresFor(options);
   const isBigalloc = (features.roCompat & RO_COMPAT_BIGALLOC) !== 0;
   const clusterRatio = clusterRatioOf(options, blockBytes, isBigalloc);
-  const inodeBytes = inodeBytesOf(options, blockBytes, features.roCompat);
+  const inodeBytes = inodeBytesOf(options, blockBytes, features);
   const usableBytes = options.sizeBytes === undefined ? roundDown(sizeBytes, PAGE) : sizeBytes;
   const blocks = Math.floor(usableBytes / blockBytes);
   if (blocks >= BLOCKS_MAX_32BIT && (features.incompat & INCOMPAT_64BIT) === 0) {
@@ -274,11 +275,8 @@ export function resolveOptions(options: MkfsOptions, deviceBytes: number): MkfsP
   }
   const reservedPercent = options.reservedPercent ?? RESERVED_PERCENT_DEFAULT;
   checkRange("reservedPercent", reservedPercent, 0, RESERVED_PERCENT_MAX);
-  const hasExtra = inodeBytes > GOOD_OLD_INODE_BYTES;
   return {
-    features: hasExtra
-      ? features
-      : { ...features, roCompat: features.roCompat & ~RO_COMPAT_EXTRA_ISIZE },
+    features,
     revision: options.revision ?? 1,
     blockBytes,
     clusterRatio,
@@ -291,7 +289,7 @@ export function resolveOptions(options: MkfsOptions, deviceBytes: number): MkfsP
     }),
     blocksPerGroup: groupBlocksOf(options, blockBytes, clusterRatio),
     logGroupsPerFlex: flexOf(options, features),
-    reservedPercent,
+    reservedBlockCount: Math.trunc((reservedPercent * blocks) / 100),
     journalBytes: options.journalBytes,
     strideBlocks: options.strideBlocks ?? 0,
     stripeBlocks: options.stripeBlocks ?? 0,

@@ -4,6 +4,7 @@
  *     options --> parameters --> geometry --> layout of tables --> files --> plan --> write.ts
  */
 import { FsError } from "../../../lib/errno.ts";
+import { roundDown } from "../../../lib/units.ts";
 import { volumeSeed } from "../checksum.ts";
 import {
   COMPAT_HAS_JOURNAL,
@@ -169,6 +170,12 @@ class Files {
   }
 }
 
+/** Where the search for blocks of inode `ino` begins: its group, or the first of its flex group. */
+function goalOf(layout: Layout, ino: number): number {
+  const group = Math.floor((ino - 1) / layout.geometry.inodesPerGroup);
+  return layout.firstBlockOf(roundDown(group, 2 ** layout.p.logGroupsPerFlex));
+}
+
 /** Inode 1, which is written although there are no bad blocks. */
 const BAD_BLOCKS: NewInode = {
   ino: EXT_BAD_INO,
@@ -193,7 +200,8 @@ function placeDirectories(layout: Layout, files: Files, options: MkfsOptions, se
   });
   files.addBlocks(root, () => rootBlock(p, seed));
   const mode = { mode: MODE_LOST_FOUND, linksCount: 2, hasXattrArea: isInlineFirst(p) };
-  const lostFound = files.place(LOST_FOUND_INO, goal, lostFoundBlocks(p), mode);
+  const lostFoundGoal = goalOf(layout, LOST_FOUND_INO);
+  const lostFound = files.place(LOST_FOUND_INO, lostFoundGoal, lostFoundBlocks(p), mode);
   files.addBlocks(lostFound, (index) => lostFoundBlock(p, index, seed));
 }
 
@@ -212,12 +220,13 @@ function placeJournal(
   return map.runs;
 }
 
-/** The features as they have become: a journal that does not fit is none. */
+/** The features as they have become: a journal that does not fit is none, and meta_bg may come. */
 function finalFeatures(p: MkfsParameters, geometry: Geometry, journalBlocks: number): Features {
   const { compat, incompat, roCompat } = p.features;
-  const hasJournal = journalBlocks > 0;
+  let lost = journalBlocks > 0 ? 0 : COMPAT_HAS_JOURNAL | COMPAT_ORPHAN_FILE;
+  if (geometry.isMetaBg) lost |= COMPAT_RESIZE_INODE;
   return {
-    compat: hasJournal ? compat : compat & ~(COMPAT_HAS_JOURNAL | COMPAT_ORPHAN_FILE),
+    compat: compat & ~lost,
     incompat: geometry.isMetaBg ? incompat | INCOMPAT_META_BG : incompat,
     roCompat,
   };
