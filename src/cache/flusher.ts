@@ -123,7 +123,7 @@ export class BdiWriteback implements BackingDevice {
   }
 
   inodeDirtied(wb: WbInode, wasDirty: number): void {
-    if (this.#isClosed) return;
+    if (this.#isClosed || (wb.state & I_FREEING) !== 0) return;
     this.inodes.add(wb, wasDirty);
     this.#arm();
   }
@@ -202,6 +202,8 @@ export class BdiWriteback implements BackingDevice {
     while (this.#isWoken) {
       this.#isWoken = false;
       await this.#doWriteback();
+      // Whoever wakes it at once, over and over, must not keep the ends of I/O from coming in.
+      if (this.#isWoken) await this.#cache.clock.turn();
     }
     this.#isRunning = false;
     this.#arm();

@@ -203,7 +203,7 @@ export class PageCache implements FolioOwner {
    * Evicts clean folios. `null` if memory is short. Never waits.
    */
   allocFolio(order: number, minOrder: number = order): Folio | null {
-    return this.#alloc(order, minOrder, 0);
+    return this.#allocOrFlush(order, minOrder);
   }
 
   /** As `allocFolio`, but leaves frames to those who cannot do without (`readahead_gfp_mask`). */
@@ -229,7 +229,7 @@ export class PageCache implements FolioOwner {
    * `signal` is aborted.
    */
   allocFolioWait(order: number, signal?: AbortSignal): MaybeAsync<Folio | Errno> {
-    return this.#alloc(order, order, 0) ?? this.#allocSlow(order, signal);
+    return this.#allocOrFlush(order, order) ?? this.#allocSlow(order, signal);
   }
 
   /**
@@ -387,6 +387,14 @@ export class PageCache implements FolioOwner {
     assert(pages + this.arena.freeFrames <= this.arena.frameCount, "no frame is used twice");
   }
 
+  /** Has the flushers write if reclaim had to pass over dirty folios. */
+  #allocOrFlush(order: number, minOrder: number): Folio | null {
+    this.lru.passedDirtyPages = 0;
+    const folio = this.#alloc(order, minOrder, 0);
+    if (this.lru.passedDirtyPages > 0) this.#startFlushers();
+    return folio;
+  }
+
   #alloc(order: number, minOrder: number, spareFrames: number): Folio | null {
     const { arena } = this;
     const keepFrames = arena.reserveFrames + spareFrames;
@@ -408,7 +416,6 @@ export class PageCache implements FolioOwner {
   #shrink(wantedPages: number): number {
     const freedPages = this.lru.shrink(wantedPages);
     if (this.shadowCount > SHADOWS_PER_FRAME * this.arena.frameCount) this.#pruneShadows();
-    if (this.lru.passedDirtyPages > 0) this.#startFlushers();
     return freedPages;
   }
 

@@ -142,4 +142,5 @@ export async function detachInode(wb: WbInode): Promise<void> {
   await waitForInodeSync(wb);
   wb.list?.remove(wb);
   wb.state &= ~(I_DIRTY | I_DIRTY_TIME);
+  wb.sb.bdi?.inodeWritten(wb);
 }
