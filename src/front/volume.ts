@@ -48,6 +48,8 @@ export interface VolumeOptions {
   readonly groups?: readonly number[] | undefined;
   /** Permission bits that new files do not get; 0o022 by default. */
   readonly umask?: number | undefined;
+  /** Which reads bring access times up to date; "relatime" by default. */
+  readonly atime?: "relatime" | "strictatime" | "noatime" | undefined;
   readonly clock?: Clock | undefined;
   /** Where UUIDs, seeds of hashes and the like come from; the platform's by default. */
   readonly random?: Random | undefined;
@@ -135,8 +137,8 @@ export class Volume {
   }
 
   /** Lets changes go on after `freeze`. */
-  thaw(): void {
-    this.#writer("thaw").thaw();
+  async thaw(): Promise<void> {
+    await this.#writer("thaw").thaw();
   }
 
   /** Tells the store which blocks are free, so that it can give their space back; bytes told. */
@@ -244,7 +246,9 @@ function mountOptions(
   devices: StoreBlockDevice[],
 ): ExtMountOptions {
   const { noload, superblock, salvage, writable, random, signal } = options;
-  const mount: ExtMountOptions = { clock, noload, superblock, salvage, writable, random, signal };
+  const onWriteError = "keep";
+  const base = { clock, noload, superblock, salvage, writable, random, onWriteError, signal };
+  const mount: ExtMountOptions = { ...base, atime: options.atime };
   if (options.journal === undefined) return mount;
   const journalDevice = new StoreBlockDevice(options.journal, { clock });
   devices.push(journalDevice);

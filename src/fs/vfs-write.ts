@@ -143,7 +143,7 @@ export interface FileSystemWriter {
   noteAccess(inode: VfsInode): void;
   /** Writes all down, and keeps changes waiting until `thaw`: the image is whole meanwhile. */
   freeze(): Promise<void>;
-  thaw(): void;
+  thaw(): Promise<void>;
   /** Tells the store which blocks are free (`FITRIM`); the bytes that were told of. */
   trim(signal?: AbortSignal): Promise<number>;
 }

@@ -1,5 +1,6 @@
 /**
- * A mounted ext2/3/4 file system, read-only: what `FileSystem` promises, on top of the decoders.
+ * A mounted ext2/3/4 file system: what `FileSystem` promises, on top of the decoders. Where it may
+ * be written, `writer` changes it.
  *
  *     ExtFileSystem --> names: dir, xattr, symlink      content: file-ops (mpage, iomap)
  *           \------------------- ExtCore ------------------/
@@ -20,18 +21,19 @@ import { iomapFiemap } from "../../mapping/iomap/fiemap.ts";
 import { IOMAP_HOLE, type IomapOps } from "../../mapping/iomap/iomap.ts";
 import { iomapSeekData, iomapSeekHole } from "../../mapping/iomap/seek.ts";
 import type { DirectoryBatch, FileExtent, FileSystem, FileSystemUsage, VfsInode } from "../vfs.ts";
-import type { ByteRange, FileSystemWriter } from "../vfs-write.ts";
+import type { ByteRange } from "../vfs-write.ts";
 import type { ExtCore } from "./core.ts";
 import { describeImage, type ImageFindings, typeNameOf } from "./describe.ts";
 import { dirLookup, dirRead } from "./dir.ts";
 import type { EaProgress } from "./ea-inode.ts";
+import type { ExtVolumeWriter } from "./ext-volume-writer.ts";
 import { RO_COMPAT_SHARED_BLOCKS } from "./features.ts";
 import { FileMappings } from "./file-ops.ts";
 import { indirectReachBytes } from "./indirect.ts";
 import type { ExtInode } from "./inode.ts";
 import { EXT_ROOT_INO, EXTENT_ENTRY_BYTES } from "./layout.ts";
 import { readSymlink } from "./symlink.ts";
-import { usageOf } from "./usage.ts";
+import { type GroupSums, usageOf } from "./usage.ts";
 import { usedRangesOf } from "./used-ranges.ts";
 import { readXattrs } from "./xattr.ts";
 
@@ -73,15 +75,17 @@ export class ExtFileSystem implements FileSystem {
   readonly typeName: string;
   readonly rootIno: number = EXT_ROOT_INO;
   readonly core: ExtCore;
-  readonly writer: FileSystemWriter | undefined = undefined;
+  readonly writer: ExtVolumeWriter | undefined;
   readonly #findings: MountFindings;
   readonly #files: FileMappings;
 
-  constructor(core: ExtCore, cache: PageCache, findings: MountFindings) {
+  /** With `writer`, over its core. */
+  constructor(core: ExtCore, cache: PageCache, findings: MountFindings, writer?: ExtVolumeWriter) {
     this.core = core;
     this.typeName = typeNameOf(core.sb);
     this.#findings = findings;
-    this.#files = new FileMappings(core, cache);
+    this.writer = writer;
+    this.#files = writer?.mappings ?? new FileMappings(core, cache);
   }
 
   get warnings(): readonly string[] {
@@ -158,7 +162,7 @@ export class ExtFileSystem implements FileSystem {
   }
 
   usage(): FileSystemUsage {
-    return usageOf(this.core.sb, this.#findings.sums);
+    return usageOf(this.core.sb, this.#sums);
   }
 
   usedRanges(signal?: AbortSignal): AsyncIterable<ByteRange> {
@@ -166,12 +170,19 @@ export class ExtFileSystem implements FileSystem {
   }
 
   describe(): Readonly<Record<string, unknown>> {
-    return describeImage(this.core.sb, this.#findings);
+    return describeImage(this.core.sb, { ...this.#findings, sums: this.#sums });
   }
 
   async close(): Promise<void> {
+    if (this.writer !== undefined) return this.writer.close();
     await this.#files.close();
     await this.core.close();
+  }
+
+  /** Free counts as they are now. */
+  get #sums(): GroupSums {
+    const { sums } = this.#findings;
+    return this.writer === undefined ? sums : { ...sums, ...this.writer.totals };
   }
 
   #directory(dir: VfsInode): ExtInode {

@@ -6,7 +6,8 @@
  *                                                --> yes: log read, core on an overlay of it
  *                --> sums of the descriptors, multi-mount protection, orphans --> ExtFileSystem
  *
- * Nothing is ever written: a journal that has to be replayed is replayed into memory.
+ * Unless it is mounted for writing (`mount-writable.ts`) nothing is ever written: a journal that
+ * has to be replayed is replayed into memory.
  *
  * After `fs/ext4/super.c` (`__ext4_fill_super`).
  */
@@ -15,13 +16,16 @@ import type { PageCache } from "../../cache/page-cache.ts";
 import { putLe32 } from "../../lib/bytes.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { FsError } from "../../lib/errno.ts";
-import type { Random } from "../../lib/random.ts";
+import { Random } from "../../lib/random.ts";
 import { ExtCore } from "./core.ts";
 import { ExtFileSystem } from "./ext-file-system.ts";
+import { ExtVolumeWriter } from "./ext-volume-writer.ts";
 import { COMPAT_HAS_JOURNAL, INCOMPAT_MMP, INCOMPAT_RECOVER, unknownRoCompat } from "./features.ts";
+import { type AtimePolicy, FileContent } from "./file-content.ts";
 import { type FoundSuperblock, findSuperblock, type SuperblockChoice } from "./find-superblock.ts";
 import { EXT_ROOT_INO, SB, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "./layout.ts";
 import { type MmpState, readMmp } from "./mmp.ts";
+import { mountWritable } from "./mount-writable.ts";
 import { type OrphanProgress, readOrphans } from "./orphan.ts";
 import { type JournalInfo, replayIntoMemory } from "./recovery.ts";
 import { type DoubtHandler, readSuperblock, Superblock } from "./superblock.ts";
@@ -37,6 +41,10 @@ export interface ExtMountOptions {
   readonly writable?: boolean | undefined;
   /** Where generations of inodes and the like come from; needed for writing. */
   readonly random?: Random | undefined;
+  /** What becomes of file data that cannot be written: forgotten as in the kernel, or kept. */
+  readonly onWriteError?: "drop" | "keep" | undefined;
+  /** Which reads bring access times up to date; "relatime" by default. */
+  readonly atime?: AtimePolicy | undefined;
   /** Read the image as it lies there, without its journal. */
   readonly noload?: boolean | undefined;
   /** "primary" if left out. Copies are old, so they are used only when they are asked for. */
@@ -186,6 +194,7 @@ export async function mountExt(
   if (unknown.length > 0) {
     warnings.add(`the image may only be read, it has unknown features: ${unknown.join(", ")}`);
   }
+  if (options.writable === true) return openWritable(bdev, cache, options, found, warnings);
   const { core, journal } = await openCore(bdev, cache, options, found, warnings.add, onDoubt);
   try {
     await checkRoot(core, signal);
@@ -196,6 +205,36 @@ export async function mountExt(
     return new ExtFileSystem(core, cache, findings);
   } catch (thrown) {
     await core.close();
+    throw thrown;
+  }
+}
+
+async function openWritable(
+  bdev: BlockDevice,
+  cache: PageCache,
+  options: ExtMountOptions,
+  found: FoundSuperblock,
+  warnings: Warnings,
+): Promise<ExtFileSystem> {
+  const { clock, journalDevice, signal } = options;
+  if (options.noload === true || options.salvage === true) {
+    const detail = "what is read past its journal or past damage can only be read";
+    throw new FsError("EINVAL", { detail });
+  }
+  const random = options.random ?? Random.ofPlatform();
+  const write = { clock, random, journalDevice, signal };
+  const mount = await mountWritable(bdev, cache, found, write, warnings.add);
+  try {
+    const { core, journal } = mount;
+    await checkRoot(core, signal);
+    const sums = await sumGroups(core, signal);
+    const mmp = await checkMmp(core, signal);
+    const findings = { warnings: warnings.texts, sums, mmp, journal, orphanCount: 0 };
+    const { onWriteError = "drop", atime = "relatime" } = options;
+    const content = new FileContent(mount.writer, cache, { onWriteError, atime });
+    return new ExtFileSystem(core, cache, findings, new ExtVolumeWriter(mount, content));
+  } catch (thrown) {
+    await mount.close();
     throw thrown;
   }
 }

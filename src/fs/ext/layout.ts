@@ -204,6 +204,7 @@ export const S_IFSOCK = 0xc000;
 /** Inode flags (`EXT4_*_FL`), as stored. */
 export const IMMUTABLE_FL = 0x0000_0010;
 export const APPEND_FL = 0x0000_0020;
+export const NOATIME_FL = 0x0000_0080;
 export const ENCRYPT_FL = 0x0000_0800;
 export const INDEX_FL = 0x0000_1000;
 export const JOURNAL_DATA_FL = 0x0000_4000;

@@ -1,0 +1,367 @@
+/**
+ * What changes a mounted ext2/3/4 file system: `FileSystemWriter`, put together from the operations
+ * on names, attributes and content.
+ *
+ *     create, unlink ..   one operation of `namespace.ts` in a transaction
+ *     unlink, last name   the inode is an orphan --> deleted when nobody holds it any more
+ *     write, truncate ..  `FileContent`
+ *
+ *  1. While the file system is frozen, calls that change something wait.
+ *  2. An inode that nobody holds and no name leads to is being deleted, or deleted.
+ *  3. Damage that is met while something is changed is noted in the superblock, and ends all
+ *     writing where the image says so (`errors=remount-ro`).
+ *
+ * After `fs/ext4/namei.c`, `fs/ext4/inode.c` (`ext4_setattr`), `fs/ext4/ioctl.c` and
+ * `ext4_handle_error` in `fs/ext4/super.c`.
+ */
+import { flushDevice } from "../../block/write-device.ts";
+import type { CacheFile } from "../../cache/cache-file.ts";
+import type { Kiocb } from "../../cache/kiocb.ts";
+import { le16 } from "../../lib/bytes.ts";
+import { FsError } from "../../lib/errno.ts";
+import { AsyncRwLock } from "../../lib/locks.ts";
+import { andThen, isPromise, type MaybeAsync } from "../../lib/maybe.ts";
+import type { VfsInode } from "../vfs.ts";
+import type { AttributeChange, FileSystemWriter, NewInode } from "../vfs-write.ts";
+import { changeAttributes } from "./change-attributes.ts";
+import { dirLookup } from "./dir.ts";
+import { evictInode } from "./evict.ts";
+import type { FileContent } from "./file-content.ts";
+import type { FileMappings } from "./file-ops.ts";
+import type { GroupTotals } from "./group-state.ts";
+import type { Handle } from "./handle.ts";
+import type { ExtInode } from "./inode.ts";
+import { EXT_ROOT_INO, SB } from "./layout.ts";
+import type { ExtMount } from "./mount-writable.ts";
+import { extCreate, extLink, extRmdir, extTmpfile, extUnlink } from "./namespace.ts";
+import { extRename } from "./rename.ts";
+import { trimFreeBlocks } from "./trim.ts";
+import type { ExtWriter } from "./writer.ts";
+import { setXattr } from "./xattr-write.ts";
+
+const ERRORS_CONTINUE = 1;
+const DOT_DOT: Uint8Array = Uint8Array.of(0x2e, 0x2e);
+
+/** See the head of the file. */
+export class ExtVolumeWriter implements FileSystemWriter {
+  readonly mount: ExtMount;
+  readonly #ctx: ExtWriter;
+  readonly #content: FileContent;
+  /** Held shared by whoever changes something, exclusively while the file system is frozen. */
+  readonly #freezeLock = new AsyncRwLock();
+  /** Deletions under way, which `sync` and closing wait for. */
+  readonly #evictions = new Set<Promise<void>>();
+  /** Inodes that are being deleted, or are deleted. */
+  readonly #evicted = new WeakSet<ExtInode>();
+  #damage: FsError | undefined;
+  #isFrozen = false;
+
+  constructor(mount: ExtMount, content: FileContent) {
+    this.mount = mount;
+    this.#ctx = mount.writer;
+    this.#content = content;
+  }
+
+  /** The caches of the files. */
+  get mappings(): FileMappings {
+    return this.#content.mappings;
+  }
+
+  /** Free counts as they are now. */
+  get totals(): GroupTotals {
+    return this.#ctx.groups.totals;
+  }
+
+  create(
+    dir: VfsInode,
+    name: Uint8Array,
+    what: NewInode,
+    signal?: AbortSignal,
+  ): MaybeAsync<VfsInode> {
+    return this.#run(
+      "create",
+      (ctx, handle) => extCreate(ctx, handle, dir as ExtInode, name, what),
+      signal,
+    );
+  }
+
+  tmpfile(dir: VfsInode, what: NewInode, signal?: AbortSignal): MaybeAsync<VfsInode> {
+    const make = (ctx: ExtWriter, handle: Handle): ExtInode => {
+      const inode = extTmpfile(ctx, handle, dir as ExtInode, what);
+      inode.openCount++;
+      handle.undo(() => {
+        inode.openCount--;
+      });
+      return inode;
+    };
+    return this.#run("tmpfile", make, signal);
+  }
+
+  link(inode: VfsInode, dir: VfsInode, name: Uint8Array, signal?: AbortSignal): MaybeAsync<void> {
+    return this.#run(
+      "link",
+      (ctx, handle) => extLink(ctx, handle, inode as ExtInode, dir as ExtInode, name),
+      signal,
+    );
+  }
+
+  unlink(dir: VfsInode, name: Uint8Array, signal?: AbortSignal): MaybeAsync<void> {
+    const gone = this.#run(
+      "unlink",
+      (ctx, handle) => extUnlink(ctx, handle, dir as ExtInode, name),
+      signal,
+    );
+    return andThen(gone, (inode) => this.#evictIfUnused(inode));
+  }
+
+  rmdir(dir: VfsInode, name: Uint8Array, signal?: AbortSignal): MaybeAsync<void> {
+    const gone = this.#run(
+      "rmdir",
+      (ctx, handle) => extRmdir(ctx, handle, dir as ExtInode, name),
+      signal,
+    );
+    return andThen(gone, (inode) => this.#evictIfUnused(inode));
+  }
+
+  rename(
+    fromDir: VfsInode,
+    fromName: Uint8Array,
+    toDir: VfsInode,
+    toName: Uint8Array,
+    flags: number,
+    signal?: AbortSignal,
+  ): MaybeAsync<void> {
+    const from = { dir: fromDir as ExtInode, name: fromName };
+    const to = { dir: toDir as ExtInode, name: toName };
+    const move = (): MaybeAsync<void> => {
+      const gone = this.#run(
+        "rename",
+        (ctx, handle) => {
+          checkAncestors(ctx, from.dir, fromName, to.dir);
+          return extRename(ctx, handle, from, to, flags);
+        },
+        signal,
+      );
+      return andThen(gone, (inode) => {
+        if (inode !== undefined) return this.#evictIfUnused(inode);
+      });
+    };
+    // Over another name: the data is down before the name leads to it (`auto_da_alloc`).
+    return andThen(this.#content.beforeReplace(from, to, signal), move);
+  }
+
+  setAttributes(inode: VfsInode, change: AttributeChange, signal?: AbortSignal): MaybeAsync<void> {
+    return this.#run(
+      "setattr",
+      (ctx, handle) => changeAttributes(ctx, handle, inode as ExtInode, change),
+      signal,
+    );
+  }
+
+  setXattr(
+    inode: VfsInode,
+    name: string,
+    value: Uint8Array | null,
+    flags: number,
+    signal?: AbortSignal,
+  ): MaybeAsync<void> {
+    return this.#run(
+      "setxattr",
+      (ctx, handle) => setXattr(ctx, handle, inode as ExtInode, name, value, flags),
+      signal,
+    );
+  }
+
+  setSize(inode: VfsInode, sizeBytes: number, signal?: AbortSignal): MaybeAsync<void> {
+    return this.#change("truncate", () =>
+      this.#content.setSize(inode as ExtInode, sizeBytes, signal),
+    );
+  }
+
+  write(iocb: Kiocb, bytes: Uint8Array): MaybeAsync<number> {
+    return this.#change("write", () => this.#content.write(iocb, bytes));
+  }
+
+  fallocate(
+    inode: VfsInode,
+    mode: number,
+    offsetBytes: number,
+    lengthBytes: number,
+    signal?: AbortSignal,
+  ): MaybeAsync<void> {
+    return this.#change("fallocate", () =>
+      this.#content.fallocate(inode as ExtInode, mode, offsetBytes, lengthBytes, signal),
+    );
+  }
+
+  fsync(inode: VfsInode, file: CacheFile | null, isDataOnly: boolean): MaybeAsync<void> {
+    return this.#content.fsync(inode as ExtInode, file, isDataOnly);
+  }
+
+  async sync(): Promise<void> {
+    await this.#settleEvictions();
+    await this.#content.sync();
+    await this.#ctx.transactions.commit();
+    await flushDevice(this.mount.core.bdev);
+  }
+
+  retain(inode: VfsInode): void {
+    (inode as ExtInode).openCount++;
+  }
+
+  release(inode: VfsInode): MaybeAsync<void> {
+    const file = inode as ExtInode;
+    file.openCount--;
+    return andThen(this.#content.released(file), () => this.#evictIfUnused(file));
+  }
+
+  noteAccess(inode: VfsInode): void {
+    this.#content.noteAccess(inode as ExtInode);
+  }
+
+  async freeze(): Promise<void> {
+    if (this.#isFrozen) throw new FsError("EBUSY", { detail: "it is frozen already" });
+    await this.#freezeLock.write();
+    try {
+      await this.sync();
+      await this.#ctx.transactions.flush();
+      await this.mount.markClean();
+      this.#isFrozen = true;
+    } finally {
+      if (!this.#isFrozen) this.#freezeLock.unlockWrite();
+    }
+  }
+
+  async thaw(): Promise<void> {
+    if (!this.#isFrozen) throw new FsError("EINVAL", { detail: "it is not frozen" });
+    await this.mount.markInUse();
+    this.#isFrozen = false;
+    this.#freezeLock.unlockWrite();
+  }
+
+  async trim(signal?: AbortSignal): Promise<number> {
+    if (this.#isFrozen) throw new FsError("EBUSY", { detail: "it is frozen" });
+    await this.#freezeLock.write(signal);
+    try {
+      await this.sync(); // Freed blocks are free once their transactions are committed.
+      return await trimFreeBlocks(this.#ctx, signal);
+    } finally {
+      this.#freezeLock.unlockWrite();
+    }
+  }
+
+  /** Writes all down and gives the image back. Nothing may be changed any more. */
+  async close(): Promise<void> {
+    const failures: unknown[] = [];
+    const attempt = async (work: () => Promise<void>): Promise<void> => {
+      await work().catch((thrown: unknown) => failures.push(thrown));
+    };
+    if (this.#isFrozen) await attempt(() => this.thaw());
+    await attempt(() => this.#settleEvictions());
+    await attempt(() => this.#content.close());
+    await attempt(() => this.mount.close());
+    if (failures.length > 0) throw failures[0];
+  }
+
+  /** One operation, as soon as nothing is frozen. */
+  #run<T>(
+    where: string,
+    operation: (ctx: ExtWriter, handle: Handle) => T,
+    signal: AbortSignal | undefined,
+  ): MaybeAsync<T> {
+    const ctx = this.#ctx;
+    const { transactions } = ctx;
+    return this.#change(where, () => transactions.run((handle) => operation(ctx, handle), signal));
+  }
+
+  /** Does `work` while nothing is frozen, and takes note of damage that it meets. */
+  #change<T>(where: string, work: () => MaybeAsync<T>): MaybeAsync<T> {
+    if (this.#damage !== undefined) throw this.#endedBy(this.#damage);
+    if (!this.#freezeLock.tryRead()) return this.#changeLater(where, work);
+    let result: MaybeAsync<T>;
+    try {
+      result = work();
+    } catch (thrown) {
+      this.#freezeLock.unlockRead();
+      this.#judge(thrown, where);
+      throw thrown;
+    }
+    if (isPromise(result)) return this.#settled(where, result);
+    this.#freezeLock.unlockRead();
+    return result;
+  }
+
+  async #changeLater<T>(where: string, work: () => MaybeAsync<T>): Promise<T> {
+    await this.#freezeLock.read();
+    return this.#settled(where, Promise.resolve().then(work));
+  }
+
+  async #settled<T>(where: string, working: Promise<T>): Promise<T> {
+    try {
+      return await working;
+    } catch (thrown) {
+      this.#judge(thrown, where);
+      throw thrown;
+    } finally {
+      this.#freezeLock.unlockRead();
+    }
+  }
+
+  /** Invariant 3. */
+  #judge(thrown: unknown, where: string): void {
+    if (!(thrown instanceof FsError)) return;
+    if (thrown.code !== "EUCLEAN" && thrown.code !== "EBADMSG") return;
+    const ctx = this.#ctx;
+    ctx.warn(`the image is damaged: ${thrown.message}`);
+    if (le16(ctx.sb.raw, SB.s_errors) !== ERRORS_CONTINUE) this.#damage = thrown;
+    const recording = this.mount.recordError(thrown, where).catch((failure: unknown) => {
+      ctx.warn(`the damage could not be noted in the superblock: ${String(failure)}`);
+    });
+    this.#evictions.add(recording);
+    void recording.then(() => this.#evictions.delete(recording));
+  }
+
+  #endedBy(cause: FsError): FsError {
+    const detail = "damage was found, and the image says that nothing is written then";
+    return new FsError("EROFS", { detail, cause });
+  }
+
+  #evictIfUnused(inode: ExtInode): MaybeAsync<void> {
+    if (inode.linksCount > 0 || inode.openCount > 0 || this.#evicted.has(inode)) return undefined;
+    this.#evicted.add(inode);
+    const evicted = this.#change("evict", () =>
+      andThen(this.#content.forget(inode), () => evictInode(this.#ctx, inode)),
+    );
+    if (!isPromise(evicted)) return undefined;
+    const settled = evicted.finally(() => this.#evictions.delete(settled));
+    this.#evictions.add(settled);
+    return settled;
+  }
+
+  async #settleEvictions(): Promise<void> {
+    while (this.#evictions.size > 0) await Promise.allSettled([...this.#evictions]);
+  }
+}
+
+/**
+ * Throws `EINVAL` if `toDir` lies in the directory that is moved: then its subtree would hang in
+ * itself. Restartable.
+ */
+function checkAncestors(
+  ctx: ExtWriter,
+  fromDir: ExtInode,
+  fromName: Uint8Array,
+  toDir: ExtInode,
+): void {
+  if (fromDir === toDir) return;
+  const ino = dirLookup(ctx, fromDir, fromName);
+  if (ino === 0 || ctx.inode(ino).type !== "directory") return;
+  const seen = new Set<number>();
+  for (let at = toDir.ino; at !== EXT_ROOT_INO; ) {
+    if (at === ino) throw new FsError("EINVAL", { detail: "it would lie in itself" });
+    if (seen.has(at)) throw new FsError("EUCLEAN", { detail: `directory ${at} lies in itself` });
+    seen.add(at);
+    at = dirLookup(ctx, ctx.inode(at), DOT_DOT);
+    if (at === 0) throw new FsError("EUCLEAN", { detail: "a directory has no parent" });
+  }
+}
