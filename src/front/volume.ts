@@ -246,7 +246,7 @@ function mountOptions(
   devices: StoreBlockDevice[],
 ): ExtMountOptions {
   const { noload, superblock, salvage, writable, random, signal } = options;
-  const onWriteError = "keep";
+  const onWriteError = "keep" as const;
   const base = { clock, noload, superblock, salvage, writable, random, onWriteError, signal };
   const mount: ExtMountOptions = { ...base, atime: options.atime };
   if (options.journal === undefined) return mount;
