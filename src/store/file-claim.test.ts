@@ -50,7 +50,7 @@ describe("a claim on an image", () => {
     await (await openFileStore(path, { writable: true })).close();
   });
 
-  test.skipIf(!(requireRoot() && requireTool("losetup")))("a loop device is a writer", async () => {
+  test.skipIf(!(requireRoot("loop devices") && requireTool("losetup")))("a loop device is a writer", async () => {
     const path = await makeFile("looped");
     const device = runTool("losetup", ["--find", "--show", path]).trim();
     try {
