@@ -169,7 +169,8 @@ export class Journal implements LogSink {
   async checkpoint(commitRunning?: () => MaybeAsync<void>): Promise<void> {
     await this.#checkpointLock.lock();
     try {
-      await this.#checkpointNow(commitRunning);
+      await this.#writeHomes(commitRunning);
+      await this.#moveTail();
     } finally {
       this.#checkpointLock.unlock();
     }
@@ -178,10 +179,10 @@ export class Journal implements LogSink {
   async empty(commitRunning: () => MaybeAsync<void>, unusedTid: number): Promise<void> {
     await this.#checkpointLock.lock();
     try {
-      await this.#checkpointNow(commitRunning);
-      if (!this.#isStarted || this.#live.length > 0) return;
-      this.#isStarted = false;
-      await this.#file.writeEmpty(unusedTid, this.#head);
+      await this.#writeHomes(commitRunning);
+      const isAllHome = this.#homeCount() === this.#live.length;
+      if (!isAllHome) await this.#moveTail();
+      else if (this.#isStarted) await this.#markEmpty(unusedTid);
     } finally {
       this.#checkpointLock.unlock();
     }
@@ -208,7 +209,8 @@ export class Journal implements LogSink {
     this.#table.releaseIfIdle(block);
   }
 
-  async #checkpointNow(commitRunning?: () => MaybeAsync<void>): Promise<void> {
+  /** Invariant 1. */
+  async #writeHomes(commitRunning?: () => MaybeAsync<void>): Promise<void> {
     const wanted = this.#live.filter(({ isDurable }) => isDurable);
     for (;;) {
       const blocks = wanted.flatMap(({ transaction }) => [...transaction.checkpoint]);
@@ -217,7 +219,6 @@ export class Journal implements LogSink {
       if (ready.length === blocks.length || commitRunning === undefined) break;
       await commitRunning(); // After which they are its blocks, or freed.
     }
-    await this.#moveTail();
   }
 
   async #writeHome(ready: readonly JournalBlock[]): Promise<void> {
@@ -235,13 +236,19 @@ export class Journal implements LogSink {
     }
   }
 
-  /** Invariant 2. */
-  async #moveTail(): Promise<void> {
+  /** Number of the oldest transactions of which nothing has to go home any more. */
+  #homeCount(): number {
     let count = 0;
     for (const { isDurable, transaction } of this.#live) {
       if (!isDurable || transaction.checkpoint.size > 0) break;
       count++;
     }
+    return count;
+  }
+
+  /** Invariant 2. */
+  async #moveTail(): Promise<void> {
+    const count = this.#homeCount();
     if (count === 0) return;
     const first = this.#live[count];
     const tail: LogTail =
@@ -251,6 +258,20 @@ export class Journal implements LogSink {
     await flushDevice(this.#device);
     this.#throwIfAborted();
     await this.#file.writeTail(tail);
+    this.#release(count);
+  }
+
+  async #markEmpty(unusedTid: number): Promise<void> {
+    await flushDevice(this.#device);
+    this.#throwIfAborted();
+    this.#isStarted = false;
+    const count = this.#live.length;
+    await this.#file.writeEmpty(unusedTid, this.#head);
+    this.#release(count);
+  }
+
+  /** Takes the oldest transactions out of the log, behind whose tail on disk they are. */
+  #release(count: number): void {
     for (const { transaction, blockCount, logged } of this.#live.splice(0, count)) {
       this.#freeBlocks += blockCount;
       for (const blocknr of logged) {
