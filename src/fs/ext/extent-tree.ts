@@ -73,7 +73,8 @@ export function extentAt(leaf: Uint8Array, index: number): Extent {
   };
 }
 
-function putExtent(leaf: Uint8Array, index: number, extent: Extent): void {
+/** Puts `extent` into entry `index` of `leaf`. */
+export function putExtent(leaf: Uint8Array, index: number, extent: Extent): void {
   const { key, count, start, isUnwritten } = extent;
   assert(count > 0 && count <= extentCountMax(isUnwritten), "an extent has a length of its kind");
   const at = entryAt(index);
@@ -81,6 +82,12 @@ function putExtent(leaf: Uint8Array, index: number, extent: Extent): void {
   putLe16(leaf, at + EE.ee_len, isUnwritten ? count + EXTENT_WRITTEN_MAX : count);
   putLe16(leaf, at + EE.ee_start_hi, Math.floor(start / 0x1_0000_0000));
   putLe32(leaf, at + EE.ee_start_lo, start % 0x1_0000_0000);
+}
+
+/** Puts the checksum behind the last slot of a node that is a block (`ext4_extent_block_csum_set`). */
+export function sealExtentBlock(checksumSeed: number, node: Uint8Array): void {
+  const tailAt = entryAt(le16(node, EH.eh_max));
+  putLe32(node, tailAt, extentChecksum(checksumSeed, node, tailAt));
 }
 
 function putIndex(node: Uint8Array, index: number, key: number, child: number): void {
@@ -136,12 +143,7 @@ export class ExtentTree {
     this.#inode = inode;
     this.#isPromised = isPromised;
     const { checksumSeed } = inode;
-    this.#seal = ctx.hasMetadataCsum
-      ? (node) => {
-          const tailAt = entryAt(le16(node, EH.eh_max));
-          putLe32(node, tailAt, extentChecksum(checksumSeed, node, tailAt));
-        }
-      : undefined;
+    this.#seal = ctx.hasMetadataCsum ? (node) => sealExtentBlock(checksumSeed, node) : undefined;
   }
 
   /** The way to the leaf for `fileBlock`. Restartable. */

@@ -1,12 +1,17 @@
 import { describe, expect, test } from "vitest";
 import { makeImage } from "../../../test/support/ext-images.ts";
+import { bytesOfDump, EXTENT_BLOCK_K, SEED } from "../../../test/support/ext-vectors.ts";
 import { type OpenWriter, openWriter } from "../../../test/support/ext-writer.ts";
 import { requireTool, scratchDirectory } from "../../../test/support/tools.ts";
 import { le16 } from "../../lib/bytes.ts";
+import { FsError } from "../../lib/errno.ts";
 import { Random } from "../../lib/random.ts";
 import { SECTOR_BYTES } from "../../lib/units.ts";
+import { inodeSeed } from "./checksum.ts";
+import { extentAt, putExtent, sealExtentBlock } from "./extent-tree.ts";
 import { entryCount, extentPath } from "./extents.ts";
 import { convertExtents, extMapForWrite, removeExtents, shiftExtents } from "./extents-write.ts";
+import type { Handle } from "./handle.ts";
 import type { ExtInode } from "./inode.ts";
 import { allocInode } from "./inode-alloc.ts";
 import { EH, EXT_ROOT_INO, S_IFREG } from "./layout.ts";
@@ -72,6 +77,51 @@ describe.skipIf(!hasMke2fs)("writing extent trees", () => {
     }
     expect(entryCount(inode.iBlock)).toBe(1);
     expect(inode.sectorCount).toBe(4000);
+    await open.close();
+  });
+
+  test("the node and checksum are those of the kernel's own file", async () => {
+    const open = await openWriter(image());
+    const inode = await newFile(open);
+    const stored = bytesOfDump(EXTENT_BLOCK_K, 4096);
+    const node = new Uint8Array(4096);
+    node.set(stored.subarray(0, 12));
+    for (let index = 0; index < entryCount(stored); index++) {
+      putExtent(node, index, extentAt(stored, index));
+    }
+    sealExtentBlock(inodeSeed(SEED, 1819, 0xe07c_678d), node);
+    expect(node).toEqual(stored);
+    expect(inode.sectorCount).toBe(0);
+    await open.close();
+  });
+
+  test("an operation that fails leaves the tree, the counts and the bitmaps as they were", async () => {
+    const open = await openWriter(image());
+    const random = new Random(11);
+    const inode = await newFile(open);
+    const { writer } = open;
+    const abort = new FsError("EINTR");
+    for (let round = 0; round < 300; round++) {
+      const at = random.below(2000);
+      const count = 1 + random.below(20);
+      const before = await mapOf(open, inode, 3000);
+      const { sectorCount, syncTid } = inode;
+      const free = writer.groups.totals.freeBlockCount;
+      const change = (handle: Handle): void => {
+        if (round % 3 === 0) removeExtents(writer, handle, inode, at, at + 10 * count);
+        else extMapForWrite(writer, handle, inode, at, count, { isUnwritten: round % 2 === 0 });
+        convertExtents(writer, handle, inode, at, count, round % 5 === 0);
+      };
+      const failing = open.run((handle) => {
+        change(handle);
+        throw abort;
+      });
+      await expect(failing).rejects.toBe(abort);
+      expect(sorted(await mapOf(open, inode, 3000))).toEqual(sorted(before));
+      expect(inode).toMatchObject({ sectorCount, syncTid });
+      expect(writer.groups.totals.freeBlockCount).toBe(free);
+      await open.run(change);
+    }
     await open.close();
   });
 
