@@ -18,7 +18,7 @@ import { invalidateMappingPages, truncateInodePagesRange } from "../../src/cache
 import { assert } from "../../src/lib/assert.ts";
 import { FsError } from "../../src/lib/errno.ts";
 import { andThen, isPromise, type MaybeAsync } from "../../src/lib/maybe.ts";
-import { FILE_BYTES_MAX, MIB, pageOfByte, roundDown, roundUp } from "../../src/lib/units.ts";
+import { FILE_BYTES_MAX, pageOfByte, roundDown, roundUp } from "../../src/lib/units.ts";
 import { INDEX_MAX } from "../../src/lib/xarray.ts";
 import { iomapFileBufferedWrite } from "../../src/mapping/iomap/buffered-write.ts";
 import { iomapDirtyFolio } from "../../src/mapping/iomap/callbacks.ts";
@@ -64,7 +64,7 @@ import {
 } from "./script-fs.ts";
 
 /** Where copies of shared blocks go. */
-export const COW_ADDR: number = SCRIPT_ADDR + 512 * MIB;
+export const COW_ADDR: number = SCRIPT_ADDR + 2 ** 42;
 
 /** A call of `range`, handed to `onRange` before it is answered. */
 export interface RangeCall {
@@ -97,17 +97,23 @@ export class WrittenScriptFs extends ScriptFs implements IomapWritebackOps {
   isValid: (iomap: Iomap) => boolean = (iomap) => iomap.validityCookie === this.cookie;
   /** Returns bytes instead of the usual answer, throws, or waits; undefined: as usual. */
   onRange: ((call: RangeCall) => MaybeAsync<number | undefined>) | null = null;
+  /** May wait, after the dirty folios of a zeroing were looked for. */
+  onBatch: (() => MaybeAsync<void>) | null = null;
   onConvert: ((ioend: IomapIoend) => MaybeAsync<void>) | null = null;
+  /** Called between the conversion and the new size. */
+  onConverted: (() => void) | null = null;
   onSubmit: ((wpc: IomapWritepageCtx, error: FsError | null) => boolean) | null = null;
   readonly writeOps: IomapWriteOps = {
     valid: (_inode: Inode, iomap: Iomap): boolean => this.isValid(iomap),
   };
+  readonly #firstMappings: readonly ScriptMapping[];
   readonly #ioendQueue: IomapIoendQueue = new IomapIoendQueue(this.clock, (ioend) =>
     this.#finish(ioend),
   );
 
   constructor(mappings: readonly ScriptMapping[], options: ScriptFsOptions) {
     super(mappings, options);
+    this.#firstMappings = mappings.filter(({ addrBytes }) => addrBytes !== IOMAP_NULL_ADDR);
     this.diskSize = options.sizeBytes;
   }
 
@@ -136,6 +142,7 @@ export class WrittenScriptFs extends ScriptFs implements IomapWritebackOps {
       const endBytes = Math.min(iomapEndBytes(iomap), posBytes + lengthBytes);
       const reachedBytes = iomapFillDirtyFolios(this.mapping, iomap, posBytes, endBytes);
       if (reachedBytes < endBytes) iomap.lengthBytes = reachedBytes - iomap.offsetBytes;
+      return this.onBatch?.();
     });
   }
 
@@ -299,6 +306,7 @@ export class WrittenScriptFs extends ScriptFs implements IomapWritebackOps {
       this.conversions.push(bracket(start, end));
       this.#replace(scriptMapping(IOMAP_MAPPED, start, end));
     }
+    this.onConverted?.();
     if (ioend.endBytes <= this.diskSize) return;
     this.diskSize = ioend.endBytes;
     this.diskSizes.push(this.diskSize);
@@ -310,7 +318,14 @@ export class WrittenScriptFs extends ScriptFs implements IomapWritebackOps {
   }
 
   protected override fileOffsetOf(address: number): number {
-    return address >= COW_ADDR ? address - COW_ADDR : super.fileOffsetOf(address);
+    if (address >= COW_ADDR) return address - COW_ADDR;
+    const placed = this.mappings.filter(({ addrBytes }) => addrBytes !== IOMAP_NULL_ADDR);
+    const holder = [...placed, ...this.#firstMappings].find(
+      ({ addrBytes, lengthBytes }) => addrBytes <= address && address < addrBytes + lengthBytes,
+    );
+    return holder === undefined
+      ? address - SCRIPT_ADDR
+      : holder.offsetBytes + address - holder.addrBytes;
   }
 
   /** Writes at `posBytes`; the count, or what it throws. */
@@ -343,13 +358,14 @@ export class WrittenScriptFs extends ScriptFs implements IomapWritebackOps {
     if (size > oldSize) {
       await this.zero(oldSize, size - oldSize);
       this.inode.size = size;
+      this.diskSize = size;
       return;
     }
     await iomapTruncatePage(this.mapping, size, this, this.writeOps);
     this.inode.size = size;
     await truncateInodePagesRange(this.mapping, size, Infinity);
     this.clear(roundUp(size, this.inode.blockBytes), FILE_BYTES_MAX);
-    this.diskSize = Math.min(this.diskSize, size);
+    this.diskSize = size;
   }
 
   /** The data part of `fsync` of `file`; 0 or an errno. */
@@ -372,6 +388,11 @@ export class WrittenScriptFs extends ScriptFs implements IomapWritebackOps {
   /** Drops what is clean. */
   evict(): void {
     invalidateMappingPages(this.mapping, 0, INDEX_MAX);
+  }
+
+  /** True while anything is dirty or in flight. */
+  get isDirty(): boolean {
+    return this.cache.nrDirty > 0 || this.cache.nrWriteback > 0;
   }
 
   /** The cached folio of byte `posBytes`. */

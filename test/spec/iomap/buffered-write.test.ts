@@ -1,9 +1,10 @@
 /**
- * Cases I4, I10 and I21 to I42: bytes written into folios, and what of it reaches the device. Blocks
+ * Cases I4, I10, I21 to I42, I130 and I137: bytes written into folios, and what of it reaches the device. Blocks
  * of 1024 bytes, folios of 16384, unless a case says otherwise.
  */
 import { expect, test } from "vitest";
 import { IOCB_NOWAIT } from "../../../src/cache/kiocb.ts";
+import { I_DIRTY_INODE } from "../../../src/cache/superblock.ts";
 import { equalBytes } from "../../../src/lib/bytes.ts";
 import { EAGAIN, EIO, FsError } from "../../../src/lib/errno.ts";
 import { isPromise } from "../../../src/lib/maybe.ts";
@@ -12,6 +13,7 @@ import type { IomapWriteSource } from "../../../src/mapping/iomap/write-ops.ts";
 import { codeOf, extentsOf, shortSource } from "../../support/iomap-calls.ts";
 import {
   H,
+  inlineMapping,
   M,
   range,
   type ScriptFsOptions,
@@ -430,4 +432,42 @@ test("all blocks of a new file are uptodate to its end, and the cache is sound",
   await fs.fsync();
   fs.cache.verify();
   expect(fs.cache.nrDirty).toBe(0);
+});
+
+test("I130 a write to inline data goes back to the inode, which is dirty, not the folio", async () => {
+  const data = Uint8Array.from(range(1, 60));
+  const fs = fsOf([inlineMapping(data)], { sizeBytes: 60 });
+  const expected = data.slice().fill(0x77, 20, 30);
+  expect(await fs.fillFile(20, 10)).toBe(10);
+  expect(data).toEqual(expected);
+  expect(fs.inode.wb.state & I_DIRTY_INODE).toBe(I_DIRTY_INODE);
+  const folio = fs.folio();
+  expect([folio.isDirty, folio.isUptodate, folio.isLocked]).toEqual([false, true, false]);
+  expect(await fs.fsync()).toBe(0);
+  expect(fs.requests).toEqual([]);
+  expect(await fs.read(0, 100)).toEqual(expected);
+});
+
+test("I130 inline data grows within its room, and not beyond", async () => {
+  const room = new Uint8Array(100);
+  const fs = fsOf([inlineMapping(room)], { sizeBytes: 60 });
+  expect(await fs.fillFile(60, 20)).toBe(20);
+  expect([fs.inode.size, room[79], room[80]]).toEqual([80, 0x77, 0]);
+  fs.mappings = [{ ...inlineMapping(room), lengthBytes: 1024 }];
+  expect(await codeOf(() => fs.fillFile(80, 100))).toBe("EIO");
+  expect([fs.inode.size, fs.folio().isLocked]).toEqual([80, false]);
+});
+
+test.each([2 ** 33, 2 ** 40])("I137 I21 and I27 hold behind byte %i too", async (base) => {
+  const block = `[${base + 4096},${base + 5120})`;
+  const sizeBytes = base + 65536;
+  const mapped = fsOf([M(base, sizeBytes)], { sizeBytes });
+  expect(await mapped.requestsOf(() => mapped.fillFile(base + 5000, 100))).toEqual([`R${block}`]);
+  expect(mapped.dirtyBlocks(mapped.folio(base))).toEqual([4]);
+  expect(await mapped.requestsOf(() => mapped.fsync())).toEqual([`W${block}`]);
+
+  const unwritten = fsOf([U(base, sizeBytes)], { sizeBytes });
+  expect(await unwritten.requestsOf(() => unwritten.fillFile(base + 5000, 100))).toEqual([]);
+  expect(await unwritten.requestsOf(() => unwritten.fsync())).toEqual([`W${block}`]);
+  expect(unwritten.conversions).toEqual([block]);
 });

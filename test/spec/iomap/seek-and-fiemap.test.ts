@@ -1,22 +1,24 @@
 /**
- * Cases I120, I122 to I125 and I137 (holes and data) and I126 to I128 (FIEMAP, bmap), as far as
- * reading goes.
+ * Cases I120 to I125 and I137 (holes and data) and I126 to I128 (FIEMAP, bmap).
  */
 import { expect, test } from "vitest";
 import { openCacheFile } from "../../../src/cache/cache-file.ts";
 import { filemapRead } from "../../../src/cache/filemap.ts";
 import { invalidateMappingPages } from "../../../src/cache/truncate.ts";
-import { FsError } from "../../../src/lib/errno.ts";
+import { EIO, FsError } from "../../../src/lib/errno.ts";
 import { roundDown, roundUp } from "../../../src/lib/units.ts";
 import { INDEX_MAX } from "../../../src/lib/xarray.ts";
 import {
+  FIEMAP_FLAG_SYNC,
   type FiemapRequest,
   type FiemapResult,
   iomapBmap,
   iomapFiemap,
 } from "../../../src/mapping/iomap/fiemap.ts";
 import { iomapSeekData, iomapSeekHole } from "../../../src/mapping/iomap/seek.ts";
+import { extentsOf } from "../../support/iomap-calls.ts";
 import { D, H, M, SCRIPT_ADDR, ScriptFs, U } from "../../support/script-fs.ts";
+import { WrittenScriptFs } from "../../support/written-script-fs.ts";
 
 /** What the call gives, synchronously; the code of what it throws. */
 function resultOf<T>(call: () => T): T | string {
@@ -49,6 +51,27 @@ test("I120 an unwritten extent that is not cached is one hole", () => {
   expect(hole(fs, 65536)).toBe("ENXIO");
   expect(hole(fs, -1)).toBe("ENXIO");
 });
+
+test.each([
+  [0, "from 0"],
+  [2 ** 40, "from 2^40"],
+])(
+  "I121 a dirty block of an unwritten extent is data, block by block, as it is after fsync (%i)",
+  async (base) => {
+    const sizeBytes = base + 65536;
+    const fs = new WrittenScriptFs([U(base, sizeBytes)], { sizeBytes });
+    await fs.fillFile(base + 5000, 100);
+    for (const isSynced of [false, true]) {
+      if (isSynced) expect(await fs.fsync()).toBe(0);
+      expect(await data(fs, base)).toBe(base + 4096);
+      expect(await hole(fs, base)).toBe(base);
+      expect(await data(fs, base + 5000)).toBe(base + 5000);
+      expect(await hole(fs, base + 4096)).toBe(base + 5120);
+      expect(data(fs, base + 5120)).toBe("ENXIO");
+    }
+    expect(fs.conversions).toEqual([`[${base + 4096},${base + 5120})`]);
+  },
+);
 
 test.each([
   [0, 36864],
@@ -179,4 +202,42 @@ test("I137 holes and data above 2^40 are found as those at the start", async () 
   expect(data(fs, base + 5000)).toBe(base + 5000);
   expect(hole(fs, base + 4096)).toBe(base + 5120);
   expect(data(fs, base + 5120)).toBe("ENXIO");
+});
+
+/** The file of case 124, of which the last extent was only reserved, and is dirty. */
+async function mixedAndDirty(): Promise<WrittenScriptFs> {
+  const fs = new WrittenScriptFs([M(4096, 8192), U(16384, 20480)], { sizeBytes: 65536 });
+  await fs.fillFile(32768, 2048);
+  return fs;
+}
+
+test("I126 with SYNC what is dirty is written first, and is real then", async () => {
+  const fs = await mixedAndDirty();
+  expect(await extentsOf(fs)).toEqual(["4096+4096 0", "16384+4096 2048", "32768+2048 7"]);
+  expect(await extentsOf(fs, FIEMAP_FLAG_SYNC)).toEqual([
+    "4096+4096 0",
+    "16384+4096 2048",
+    "32768+2048 1",
+  ]);
+  expect(fs.requests).toEqual(["W[32768,34816)"]);
+});
+
+test("I126 an error of that write is the report's", async () => {
+  const fs = await mixedAndDirty();
+  fs.device.statusOf = () => -EIO;
+  await expect(extentsOf(fs, FIEMAP_FLAG_SYNC)).rejects.toMatchObject({ code: "EIO" });
+});
+
+test("I127 an unknown flag is refused before anything is written", async () => {
+  const fs = await mixedAndDirty();
+  await expect(extentsOf(fs, FIEMAP_FLAG_SYNC | 0x10)).rejects.toMatchObject({ code: "EBADR" });
+  expect(fs.requests).toEqual([]);
+});
+
+test("I128 bmap of reserved space writes it, and tells where it is then", async () => {
+  const fs = await mixedAndDirty();
+  expect(await iomapBmap(fs.inode, fs.mapping, 32, fs)).toBe((SCRIPT_ADDR + 32768) / 1024);
+  expect(fs.requests).toEqual(["W[32768,34816)"]);
+  expect(await iomapBmap(fs.inode, fs.mapping, 0, fs)).toBe(0); // A hole.
+  expect(await iomapBmap(fs.inode, fs.mapping, 16, fs)).toBe(0); // Unwritten.
 });
