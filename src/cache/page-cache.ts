@@ -168,10 +168,14 @@ export class PageCache implements FolioOwner {
     return this.arena.freeFrames + this.lru.active.pageCount + this.lru.inactive.pageCount;
   }
 
-  /** Largest useful readahead window in pages now: it shrinks as memory fills with dirty pages. */
+  /**
+   * Largest readahead window in pages now: as memory fills with dirty pages, a quarter of what
+   * these leave.
+   */
   get windowMaxPages(): number {
-    const cleanPages = this.dirtyablePages - this.nrDirty - this.nrWriteback;
-    return Math.max(1, Math.floor(cleanPages / WINDOW_SHARE));
+    const unevictablePages = this.nrDirty + this.nrWriteback;
+    if (unevictablePages === 0) return Infinity;
+    return Math.max(1, Math.floor((this.dirtyablePages - unevictablePages) / WINDOW_SHARE));
   }
 
   /** Makes an empty address space for `host`, whose folios `ops` fills. */
@@ -213,11 +217,13 @@ export class PageCache implements FolioOwner {
 
   /**
    * As `allocFolio`, for those without whom nothing is written: write-out, the journal, metadata
-   * that they need. Takes from the reserve what cannot be evicted. `null` if that is used up too.
+   * that they need. Takes from the reserve what cannot be evicted, but leaves `keepFrames` of it.
+   * `null` if that is not enough. Never waits.
    */
-  allocFolioForWriteback(order: number): Folio | null {
+  allocFolioForWriteback(order: number, keepFrames = 0): Folio | null {
     const folio = this.#alloc(order, order, 0);
     if (folio !== null) return folio;
+    if (this.arena.freeFrames - (1 << order) < keepFrames) return null;
     const pfn = this.arena.alloc(order, true);
     return pfn === -1 ? null : new Folio(this, pfn, order, this.arena.bytes(pfn, order));
   }

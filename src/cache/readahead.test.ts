@@ -186,3 +186,19 @@ test("readahead that nobody waits for makes room for who waits for memory when i
   expect(await reading).toBe(PAGE_BYTES);
   expect(fixture.clock.nowMs()).toBe(0);
 });
+
+test("windows shrink while dirty pages take the memory", async () => {
+  const fixture = new CachedFile({ sizeBytes: 8 * MIB, arenaBytes: MIB });
+  const { cache, mapping } = fixture;
+  for (let page = 1000; page < 1200; page++) {
+    const folio = cache.allocFolio(0)!;
+    expect(mapping.addFolio(folio, page)).toBe(0);
+    folio.endRead(true);
+    folio.markDirty();
+    folio.put();
+  }
+  expect(cache.windowMaxPages).toBe(14);
+  await fixture.readPages(0, 14);
+  expect(fixture.script.reads[0]).toMatchObject({ first: 0, last: 13 });
+  expect(cache.nrDirty).toBe(200);
+});

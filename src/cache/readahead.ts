@@ -15,7 +15,8 @@
  *     gaps.
  *  2. What the file system does not take is removed again. Errors end here: whoever needs a page
  *     that is not uptodate reads it by itself, and reports what goes wrong then.
- *  3. Readahead never waits for memory: it reads as much as there is room for.
+ *  3. Readahead never waits for memory: it reads as much as there is room for. A window is at most a
+ *     quarter of the memory that is not dirty.
  *
  * After `mm/readahead.c` of Linux 6.16. Left out: congestion, memory cgroups.
  */
@@ -236,11 +237,15 @@ function nextSize(size: number, maxPages: number): number {
   return maxPages;
 }
 
-/** Largest window for a read of `reqPages` (`ra_submit`'s `max_pages`). */
+/**
+ * Largest window for a read of `reqPages` (`ra_submit`'s `max_pages`); smaller where dirty pages
+ * take the memory.
+ */
 function windowMax(file: CacheFile, reqPages: number): number {
   const { raPages } = file.ra;
-  const { ioPages } = file.mapping;
-  return reqPages > raPages && ioPages > raPages ? Math.min(reqPages, ioPages) : raPages;
+  const { ioPages, cache } = file.mapping;
+  const isLarge = reqPages > raPages && ioPages > raPages;
+  return Math.min(isLarge ? Math.min(reqPages, ioPages) : raPages, cache.windowMaxPages);
 }
 
 /** Submits the window of `ra`, in folios of its order or less (`page_cache_ra_order`). */

@@ -175,15 +175,25 @@ describe("bread", () => {
   test("that waits for memory when the cache is closed ends", async () => {
     const { buffers, cache } = rig({ blockBytes: 4 * KIB, deviceBytes: 8 * MIB });
     const folios: Folio[] = [];
-    for (let next = cache.allocFolio(0); next !== null; next = cache.allocFolio(0)) {
-      folios.push(next);
-    }
+    const takeFolio = () => cache.allocFolioForWriteback(0);
+    for (let next = takeFolio(); next !== null; next = takeFolio()) folios.push(next);
     const waiting = Promise.resolve(buffers.bread(1000));
     const closing = buffers.close();
     for (const folio of folios) folio.put();
     await expect(waiting).rejects.toMatchObject({ code: "EBADF" });
     await closing;
   });
+});
+
+test("with all memory dirty, bread takes from the reserve, but leaves half of it", async () => {
+  const { buffers, cache } = rig({ blockBytes: 4 * KIB, deviceBytes: 8 * MIB });
+  for (let next = cache.allocFolio(0); next !== null; next = cache.allocFolio(0));
+  const { reserveFrames } = cache.arena;
+  for (let blocknr = 0; cache.arena.freeFrames > reserveFrames / 2; blocknr++) {
+    const buffer = await buffers.bread(blocknr);
+    expect(buffer.isUptodate).toBe(true);
+  }
+  await expect(async () => buffers.bread(1000)).rejects.toMatchObject({ code: "ENOMEM" });
 });
 
 describe("a used buffer", () => {

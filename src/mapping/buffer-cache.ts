@@ -217,7 +217,12 @@ export class BufferCache implements DeviceBuffers {
     this.mapping.cache.counters.metadataMisses++;
     let buffer = this.#find(blocknr);
     while (buffer === undefined) {
-      const allocated = this.mapping.cache.allocFolioWait(this.#order, signal);
+      const { cache } = this.mapping;
+      // Write-out may need this block in order to make memory free: it must not wait for that.
+      const keepFrames = cache.arena.reserveFrames / 2;
+      const allocated =
+        cache.allocFolioForWriteback(this.#order, keepFrames) ??
+        cache.allocFolioWait(this.#order, signal);
       const folio = isPromise(allocated) ? await allocated : allocated;
       if (folio === -EINTR) signal?.throwIfAborted();
       if (typeof folio === "number") throw FsError.of(folio, { detail: this.#nameOf(blocknr) });
