@@ -35,7 +35,9 @@ export class TransactionFull {
 /** A block as it was before the attempt. */
 interface Saved {
   block: JournalBlock;
-  isNew: boolean;
+  /** It was in no transaction. */
+  isAdded: boolean;
+  wasNew: boolean;
   wasRunning: boolean;
   wasFreed: boolean;
   wasRevoked: boolean;
@@ -177,7 +179,7 @@ export class Attempt implements Handle {
   }
 
   /** Saves `block` as it is, and makes it part of the transaction. */
-  #touch(block: JournalBlock, isNew: boolean, seal: Seal | undefined): void {
+  #touch(block: JournalBlock, isAdded: boolean, seal: Seal | undefined): void {
     const transaction = this.#current;
     const { blocknr } = block;
     const wasRunning = block.running !== null;
@@ -188,7 +190,15 @@ export class Attempt implements Handle {
     const at = this.#saved.length;
     const wasRevoked = transaction.revokes.delete(blocknr);
     const wasFreed = transaction.freed.delete(block);
-    this.#saved.push({ block, isNew, wasRunning, wasFreed, wasRevoked, seal: block.seal });
+    this.#saved.push({
+      block,
+      isAdded,
+      wasNew: block.isNew,
+      wasRunning,
+      wasFreed,
+      wasRevoked,
+      seal: block.seal,
+    });
     this.#copies[at] ??= new Uint8Array(block.data.length);
     this.#copies[at].set(block.data);
     block.touchedBy = this.#serial;
@@ -201,10 +211,11 @@ export class Attempt implements Handle {
   }
 
   #restore(at: number, transaction: Transaction): void {
-    const { block, isNew, wasRunning, wasFreed, wasRevoked, seal } = this.#saved[at]!;
+    const { block, wasRunning, wasFreed, wasRevoked, seal } = this.#saved[at]!;
     block.data.set(this.#copies[at]!);
     block.buffer.isVerified = false;
     block.seal = seal;
+    block.isNew = this.#saved[at]!.wasNew;
     block.touchedBy = 0;
     if (!wasRunning) {
       block.running = null;
@@ -215,7 +226,7 @@ export class Attempt implements Handle {
       block.freed = transaction;
       transaction.freed.add(block);
     }
-    if (isNew) this.#table.releaseIfIdle(block);
+    if (this.#saved[at]!.isAdded) this.#table.releaseIfIdle(block);
   }
 
   /** Takes `blocknr` out of what this attempt frees. */
@@ -268,6 +279,7 @@ export class Attempt implements Handle {
 /** Zeros in a block that begins a new life. */
 function clear(block: JournalBlock): Uint8Array {
   block.buffer.isVerified = false;
+  block.isNew = true;
   return block.data.fill(0);
 }
 

@@ -1,7 +1,7 @@
 /** Makes the transactions of a file system that is open for writing. */
 import type { Clock } from "../../lib/clock.ts";
 import type { ExtCore } from "./core.ts";
-import { DirectLog } from "./direct-log.ts";
+import { DirectLog, readFixedBlocks } from "./direct-log.ts";
 import { INCOMPAT_64BIT } from "./features.ts";
 import { firstFreeTid } from "./jbd2-superblock.ts";
 import { Journal } from "./journal.ts";
@@ -20,7 +20,8 @@ export function openTransactions(
 ): ExtTransactions {
   const { metadata, sb, bdev } = core;
   if (file === undefined) {
-    const makeLog = (table: BlockTable): DirectLog => new DirectLog(bdev, table, sb.blockBytes);
+    const makeLog = (table: BlockTable): DirectLog =>
+      new DirectLog(bdev, table, sb.blockBytes, () => readFixedBlocks(core));
     return new ExtTransactions({ metadata, clock, makeLog });
   }
   const is64Bit = sb.hasIncompat(INCOMPAT_64BIT);

@@ -26,6 +26,8 @@ export class JournalBlock {
   readonly buffer: BufferHead;
   readonly data: Uint8Array;
   seal: Seal | undefined = undefined;
+  /** It was allocated by the transaction that changes it: nothing on disk leads to it. */
+  isNew = false;
   /** The running transaction, if that has changed it. */
   running: Transaction | null = null;
   /** The committing transaction, if that has. */

@@ -2,8 +2,9 @@ import { beforeEach, describe, expect, it } from "vitest";
 import { makeTestCore, superblockWith, type TestCore } from "../../../test/support/ext-core.ts";
 import { VirtualClock } from "../../lib/clock.ts";
 import { FsError } from "../../lib/errno.ts";
-import { directLog } from "./direct-log.ts";
+import { DirectLog, FixedBlocks } from "./direct-log.ts";
 import type { Handle } from "./handle.ts";
+import type { BlockTable } from "./transaction.ts";
 import { ExtTransactions } from "./transactions.ts";
 
 const SB_1K = superblockWith();
@@ -15,7 +16,9 @@ beforeEach(() => {
   clock = new VirtualClock();
   for (let block = 0; block < 64; block++) test.block(100 + block).fill(block);
   const { metadata, bdev } = test.core;
-  transactions = new ExtTransactions({ metadata, clock, makeLog: directLog(bdev, 1024) });
+  const fixed = async (): Promise<FixedBlocks> => new FixedBlocks([[0, 110]]);
+  const makeLog = (table: BlockTable): DirectLog => new DirectLog(bdev, table, 1024, fixed);
+  transactions = new ExtTransactions({ metadata, clock, makeLog });
 });
 
 /** Adds one to the first byte of each of the blocks. */

@@ -281,6 +281,7 @@ export class ExtTransactions implements Transactions {
       block.committing = transaction;
     }
     const prepared = this.log.prepare(transaction, transaction.ordered());
+    for (const block of transaction.blocks) block.isNew = false;
     this.#running = new Transaction(nextTid(transaction.tid));
     const committing = { transaction, done: this.#finish(transaction, prepared) };
     this.#committing = committing;
