@@ -32,7 +32,7 @@ import { assert } from "../lib/assert.ts";
 import type { Errno } from "../lib/errno.ts";
 import { isPromise, type MaybeAsync } from "../lib/maybe.ts";
 import { blockOfByte, blocksOfBytes, byteOfBlock, byteOfPage } from "../lib/units.ts";
-import { buffersOf, createEmptyBuffers } from "./buffer.ts";
+import { createEmptyBuffers } from "./buffer.ts";
 import { completionsOf } from "./completion.ts";
 import {
   askBlock,
@@ -107,7 +107,8 @@ export class MpageReader {
     this.#blockCount = folio.sizeBytes / blockBytes;
     this.#knownCount = 0;
     this.#firstHole = this.#blockCount;
-    if (buffersOf(folio) !== null) return this.#confused(folio);
+    // A state without buffers: some of its blocks are valid, as a write has left them.
+    if (folio.private !== null || folio.blockState !== null) return this.#confused(folio);
     if (this.#isInRun(this.#fileBlock)) this.#takeRun();
     const isSimple = this.#mapBlocks();
     if (isPromise(isSimple)) return isSimple.then((is) => this.#finish(folio, is));
