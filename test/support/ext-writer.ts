@@ -59,7 +59,7 @@ export async function openWriter(
   const warnings: string[] = [];
   const warn = (text: string): void => void warnings.push(text);
   const core = new ExtCore(found.sb, found.blocknr, bdev, cache, warn, false);
-  const transactions = openTransactions(core, undefined, realClock);
+  const transactions = await openTransactions(core, undefined, realClock);
   const random = new Random(options.seed ?? 1);
   const writer = await ExtWriter.open(core, transactions, { clock: realClock, random });
   return {

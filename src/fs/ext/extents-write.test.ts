@@ -6,7 +6,7 @@ import { requireTool, scratchDirectory } from "../../../test/support/tools.ts";
 import { le16 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
 import { Random } from "../../lib/random.ts";
-import { SECTOR_BYTES } from "../../lib/units.ts";
+import { MIB, SECTOR_BYTES } from "../../lib/units.ts";
 import { inodeSeed } from "./checksum.ts";
 import { extentAt, putExtent, sealExtentBlock } from "./extent-tree.ts";
 import { entryCount, extentPath } from "./extents.ts";
@@ -142,7 +142,8 @@ describe.skipIf(!hasMke2fs)("writing extent trees", () => {
   test.each([1, 2, 3, 4, 5, 6])(
     "random changes leave what a map of blocks says, seed %i",
     async (seed) => {
-      const open = await openWriter(image());
+      const arenaBytes = (seed % 2 === 0 ? 4 : 16) * MIB;
+      const open = await openWriter(image(), { arenaBytes });
       const random = new Random(seed);
       const inode = await newFile(open);
       const { writer } = open;

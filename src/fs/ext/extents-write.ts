@@ -47,7 +47,8 @@ export interface AllocatedRun extends MappedRun {
 }
 
 /** True if the blocks of `inode` go through the transactions, which then have to forget them. */
-export function hasMetadataBlocks(inode: ExtInode): boolean {
+export function hasMetadataBlocks(ctx: ExtWriter, inode: ExtInode): boolean {
+  if (ctx.journalsData) return true;
   return inode.type !== "file" || inode.isEaInode || inode.hasJournaledData;
 }
 
@@ -251,7 +252,7 @@ function removePart(
     tree.replace(path, { ...extent, key: end, start: start + gone, count: count - gone });
   } else tree.remove(path);
   const first = extent.start + from - extent.key;
-  ctx.blocks.free(handle, first, end - from, { isMetadata: hasMetadataBlocks(inode) });
+  ctx.blocks.free(handle, first, end - from, { isMetadata: hasMetadataBlocks(ctx, inode) });
   countBlocks(ctx, inode, from - end);
 }
 

@@ -232,7 +232,7 @@ function freeRun(removal: Removal, first: number, count: number, isMetadata: boo
  */
 function removeData(removal: Removal, level: PointerLevel, from: number, end: number): boolean {
   const { ctx, handle, inode } = removal;
-  const isMetadata = hasMetadataBlocks(inode);
+  const isMetadata = hasMetadataBlocks(ctx, inode);
   for (let slot = end - 1; slot >= from; ) {
     const pointer = pointerAt(ctx, inode, level.array, slot);
     if (pointer === 0) {

@@ -80,8 +80,11 @@ export class InodeBits {
   readonly #groups: GroupState;
   readonly #busy: BusyBits;
   readonly #firstFree: Uint32Array;
+  readonly #damaged = new Set<number>();
+  readonly #warn: (text: string) => void;
 
-  constructor(sb: Superblock, groups: GroupState) {
+  constructor(sb: Superblock, groups: GroupState, warn: (text: string) => void) {
+    this.#warn = warn;
     this.#sb = sb;
     this.#groups = groups;
     this.#busy = new BusyBits((group, from) => this.#lower(group, from));
@@ -102,11 +105,25 @@ export class InodeBits {
     this.#firstFree[group] = Math.min(this.#firstFree[group]!, from);
   }
 
+  /** The bits of `group` to search; undefined if they are damaged, which is told. Restartable. */
+  #bits(group: number): Uint32Array | undefined {
+    if (this.#damaged.has(group)) return undefined;
+    try {
+      return this.#busy.bitsOf(group, this.#groups.bitmap("inodes", group));
+    } catch (thrown) {
+      if (!(thrown instanceof FsError)) throw thrown;
+      this.#damaged.add(group);
+      this.#warn(thrown.message);
+      return undefined;
+    }
+  }
+
   /** Takes the first free inode of `group`; undefined if it has none. Restartable. */
   take(handle: Handle, group: number, isDirectory: boolean): number | undefined {
     if (this.freeIn(group) <= 0) return undefined;
     const { inodesPerGroup, firstIno } = this.#sb;
-    const bits = this.#busy.bitsOf(group, this.#groups.bitmap("inodes", group));
+    const bits = this.#bits(group);
+    if (bits === undefined) return undefined;
     const reserved = Math.max(0, firstIno - 1 - group * inodesPerGroup);
     const start = Math.max(this.#firstFree[group]!, Math.min(reserved, inodesPerGroup));
     const index = nextZeroBit(bits, start, inodesPerGroup);

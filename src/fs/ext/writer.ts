@@ -58,6 +58,8 @@ export class ExtWriter implements ExtContext {
    * runs an operation for a user, in the operation.
    */
   isPrivileged = true;
+  /** The data of all files goes through the journal (`data=journal`). */
+  journalsData = false;
   readonly #edits: InodeEdits;
 
   private constructor(
@@ -74,7 +76,7 @@ export class ExtWriter implements ExtContext {
     this.superblock = new SuperblockWriter(core.sb, core.metadata, groups, () => this.now());
     this.blocks = new BlockAllocator(core.sb, groups, core.warn.bind(core));
     this.#edits = new InodeEdits(this);
-    this.inodeBits = new InodeBits(core.sb, groups);
+    this.inodeBits = new InodeBits(core.sb, groups, core.warn.bind(core));
     this.salt = options.random.uint32();
     core.useDescriptors(groups);
     transactions.beforeCommit((handle) => {
