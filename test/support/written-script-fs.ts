@@ -14,7 +14,11 @@ import { filemapRead } from "../../src/cache/filemap.ts";
 import { filemapWriteAndWaitRange, fileWriteAndWaitRange } from "../../src/cache/filemap-flush.ts";
 import type { Folio } from "../../src/cache/folio.ts";
 import type { Inode } from "../../src/cache/inode.ts";
-import { invalidateMappingPages, truncateInodePagesRange } from "../../src/cache/truncate.ts";
+import {
+  invalidateMappingPages,
+  pagecacheIsizeExtended,
+  truncateInodePagesRange,
+} from "../../src/cache/truncate.ts";
 import { assert } from "../../src/lib/assert.ts";
 import { FsError } from "../../src/lib/errno.ts";
 import { andThen, isPromise, type MaybeAsync } from "../../src/lib/maybe.ts";
@@ -357,6 +361,7 @@ export class WrittenScriptFs extends ScriptFs implements IomapWritebackOps {
     const oldSize = this.inode.size;
     if (size > oldSize) {
       await this.zero(oldSize, size - oldSize);
+      await pagecacheIsizeExtended(this.mapping, oldSize, size);
       this.inode.size = size;
       this.diskSize = size;
       return;
