@@ -208,7 +208,7 @@ export class WrittenScriptFs extends ScriptFs implements IomapWritebackOps {
     return scriptMapping(IOMAP_DELALLOC, start, start + bytes);
   }
 
-  /** Puts `mapping` in place of whatever the script has there; neighbours of one kind are joined. */
+  /** Puts `mapping` in place of what the script has there; neighbours of one kind are joined. */
   #replace(mapping: ScriptMapping): void {
     this.clear(mapping.offsetBytes, mapping.offsetBytes + mapping.lengthBytes);
     const sorted = [...this.mappings, mapping].sort((a, b) => a.offsetBytes - b.offsetBytes);

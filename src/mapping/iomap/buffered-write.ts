@@ -16,7 +16,7 @@
  *  5. What was written counts, whatever came after it: an error is returned only if nothing was.
  *
  * Under the inode's `rwsem`, held for writing by the caller, who has also zeroed the gap between
- * the end of the file and the write (`iomapZeroRange`), and who makes the bytes durable if asked to.
+ * the end of the file and the write (`iomapZeroRange`), and who makes the bytes durable.
  *
  * After `iomap_file_buffered_write` in `fs/iomap/buffered-io.c` of Linux.
  */
@@ -268,7 +268,7 @@ class BufferedWrite implements IomapWriteContext {
     );
   }
 
-  /** Takes folios out that were made for bytes behind the end of the file (`iomap_write_failed`). */
+  /** Takes folios out that were made for bytes behind the file's end (`iomap_write_failed`). */
   #dropBehindEof(iter: IomapIter, lengthBytes: number): MaybeAsync<void> {
     const endBytes = iter.posBytes + lengthBytes;
     const { size } = iter.inode;

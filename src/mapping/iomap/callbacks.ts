@@ -51,8 +51,8 @@ export function iomapReleaseFolio(folio: Folio): boolean {
 
 /**
  * Forgets the blocks of `folio`, and that they were dirty, because the file ends before it or the
- * range was punched out (`iomap_invalidate_folio`). A range that is only a part of the folio changes
- * nothing: write-out finds a hole there.
+ * range was punched out (`iomap_invalidate_folio`). A range that is only a part of the folio
+ * changes nothing: write-out finds a hole there.
  */
 export function iomapInvalidateFolio(folio: Folio, offsetBytes: number, lengthBytes: number): void {
   emitFolioEvent("iomap_invalidate_folio", folio, offsetBytes, lengthBytes);

@@ -197,7 +197,8 @@ function extentOf(iomap: Iomap): FiemapExtent {
 
 /**
  * The block of the device that holds block `fileBlock` of the file, in the file's block size, after
- * dirty data was written, so that it has a place (`iomap_bmap`); 0 for whatever has none, and for any error, since the call knows no other answer.
+ * dirty data was written, so that it has a place (`iomap_bmap`); 0 for whatever has none, and for
+ * any error, since the call knows no other answer.
  */
 export function iomapBmap<I extends Inode>(
   inode: I,

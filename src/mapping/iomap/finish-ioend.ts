@@ -24,8 +24,8 @@ import { type IomapIoend, iomapIoendTryMerge, iomapSortIoends } from "./ioend.ts
 
 /**
  * Notes that the write of `lengthBytes` at `offsetBytes` of `folio`, which `range` has handed over,
- * has ended (`iomap_finish_folio_write`). The last one ends the writeback of the folio. The error of
- * a failed one is noted by the caller, with `mapping.setError`, before.
+ * has ended (`iomap_finish_folio_write`). The last one ends the writeback of the folio. The error
+ * of a failed one is noted by the caller, with `mapping.setError`, before.
  */
 export function iomapFinishFolioWrite(
   folio: Folio,
@@ -80,8 +80,8 @@ function noteWriteError(ioend: IomapIoend, error: FsError): void {
 
 /**
  * What the file system does about an ioend that was written, or has failed with `ioend.error`:
- * converts the range, raises the size on disk; or gives space back. What it throws becomes the error
- * of the range.
+ * converts the range, raises the size on disk; or gives space back. What it throws becomes the
+ * error of the range.
  */
 export type IoendHandler = (ioend: IomapIoend) => MaybeAsync<void>;
 

@@ -5,9 +5,9 @@
  *     inlineData    |-- inode.size - iomap.offsetBytes bytes --|.. room ..|
  *     folio         |-------------- copied -------------------|--- zeros up to its end ---|
  *
- * It is the last mapping of a file. Reading it takes no request: the folio is filled by a copy. What
- * is written to the folio is copied back at once, so the folio is never dirty; that it grows beyond
- * its room the file system prevents, in `begin`.
+ * It is the last mapping of a file. Reading it takes no request: the folio is filled by a copy.
+ * What is written to the folio is copied back at once, so the folio is never dirty; that it grows
+ * beyond its room the file system prevents, in `begin`.
  *
  * After `iomap_read_inline_data` and `iomap_write_end_inline` in `fs/iomap/buffered-io.c` of Linux.
  */

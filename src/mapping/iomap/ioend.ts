@@ -2,9 +2,9 @@
  * Ioend: a run of a file on its way to the device, as one unit of completion: its folios leave
  * writeback together, after whatever the file system has to do about the run.
  *
- *     folio 0 | folio 1 | folio 2 |        parts that lie in one piece in the file and on the device
+ *     folio 0 | folio 1 | folio 2 |     parts that go on in the file and on the device
  *     |---------- ioend ----------|
- *     |--- bio ---|--- bio ---|...|        of at most BIO_MAX_VECTORS vectors each
+ *     |--- bio ---|--- bio ---|...|     of at most BIO_MAX_VECTORS vectors each
  *
  *     submit-ioend.ts     collects parts, makes bios of them
  *     finish-ioend.ts     sorts, merges and ends what was written
@@ -140,7 +140,7 @@ export function iomapIoendTryMerge(ioend: IomapIoend, rest: IomapIoend[]): void 
   if (count > 0) rest.splice(0, count);
 }
 
-/** Whether `next` goes on where `ioend` ends, and came to the same end (`iomap_ioend_can_merge`). */
+/** Whether `next` goes on where `ioend` ends, and ended as that did (`iomap_ioend_can_merge`). */
 function canMerge(ioend: IomapIoend, next: IomapIoend, ioBytes: number): boolean {
   if (ioend.error?.code !== next.error?.code) return false;
   if ((next.flags & IOMAP_IOEND_BOUNDARY) !== 0) return false;

@@ -14,12 +14,13 @@ import { IOMAP_FAULT, IOMAP_WRITE, type IomapOps } from "./iomap.ts";
 import { createIomapIter, iomapIterAdvance, iomapIterate, iomapLength } from "./iter.ts";
 
 /**
- * Makes the uptodate `folio`, to which the caller has a reference, writable: returns with it locked,
- * dirty, and not in flight where the store needs bytes that stay (`iomap_page_mkwrite`). The file
- * system is asked about what lies before the end of the file; all of the folio becomes dirty. The
- * caller holds `invalidateLock` for reading. On a throw it is unlocked.
+ * Makes the uptodate `folio`, to which the caller has a reference, writable: returns with it
+ * locked, dirty, and not in flight where the store needs bytes that stay (`iomap_page_mkwrite`).
+ * The file system is asked about what lies before the end of the file; all of the folio becomes
+ * dirty. The caller holds `invalidateLock` for reading. On a throw it is unlocked.
  *
- * @throws {FsError} `EFAULT` if the folio has left the file or lies behind its end; what `ops` throw
+ * @throws {FsError} `EFAULT` if the folio has left the file or lies behind its end; what `ops`
+ * throw
  */
 export function iomapPageMkwrite<I extends Inode>(
   mapping: AddressSpace,

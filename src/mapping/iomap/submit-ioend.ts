@@ -1,13 +1,13 @@
 /**
  * Dirty ranges become ioends, and ioends become bios.
  *
- *     range of a folio --iomapAddToIoend--> wpc.pending, as long as each goes on where the last ended
+ *     range of a folio --iomapAddToIoend--> wpc.pending, while each goes on where the last ended
  *                                                |  in the file and on the device
  *                            ops.submit <--------+
  *                                `--> iomapIoendSubmit --> bios --> ioend.endIo, or the usual end
  *
- *  1. An ioend ends once: when its last bio has, in the queue of completions; or, if it failed, in a
- *     turn of its own, so never inside the call that submitted it.
+ *  1. An ioend ends once: when its last bio has, in the queue of completions; or, if it failed, in
+ *     a turn of its own, so never inside the call that submitted it.
  *
  * After `fs/iomap/ioend.c` of Linux.
  */

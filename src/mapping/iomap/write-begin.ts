@@ -14,8 +14,8 @@
  *  2. Bytes that were copied count only if all blocks that the write touches are valid then: what
  *     is half filled is nobody's data.
  *
- * After `iomap_write_begin` and `iomap_write_end` in `fs/iomap/buffered-io.c` of Linux. Rule 2 is the
- * kernel's for whole folios; here it is for the blocks.
+ * After `iomap_write_begin` and `iomap_write_end` in `fs/iomap/buffered-io.c` of Linux. Rule 2 is
+ * the kernel's for whole folios; here it is for the blocks.
  */
 import type { AddressSpace } from "../../cache/address-space.ts";
 import type { Folio } from "../../cache/folio.ts";
@@ -46,7 +46,8 @@ export interface IomapWriteContext {
  * reaches: locked and referenced (`iomap_write_begin`). Returns 0 instead if the mapping is stale,
  * which is noted in it, and `-EAGAIN` if the operation may not wait.
  *
- * @throws {FsError} `EINTR` once the signal is aborted; `ENOMEM`; what the hooks or a read fail with
+ * @throws {FsError} `EINTR` once the signal is aborted; `ENOMEM`; what the hooks or a read fail
+ * with
  */
 export function iomapWriteBegin(
   iter: IomapIter,

@@ -54,8 +54,8 @@ export interface IomapWriteSource {
    */
   prepare(fromBytes: number, wantedBytes: number): MaybeAsync<number>;
   /**
-   * Fills `into` with the bytes from `fromBytes` on, as far as they are in memory, and returns their
-   * number. The same bytes may be wanted again.
+   * Fills `into` with the bytes from `fromBytes` on, as far as they are in memory, and returns
+   * their number. The same bytes may be wanted again.
    */
   copy(fromBytes: number, into: Uint8Array): number;
 }

@@ -4,13 +4,13 @@
  *     folio      | clean | dirty     | clean | dirty | dirty, but a hole |  behind EOF  |
  *                          range               range   range: nothing      zeroed if dirty
  *
- *     locked, cleaned --> in flight --> run by run to `ops.range` --> unlocked --> (ioends) --> done
+ *     locked, cleaned --> in flight --> run by run to `ops.range` --> unlocked     done by ioends
  *
  *  1. A folio is under writeback before the first of its blocks is handed over, since a completion
  *     may come at once, and `writePendingBytes` begins at its size: it ends when the last block
  *     handed over has, and all of them are.
- *  2. Blocks go from dirty to in flight as they are handed over. What is left is not dirty any more:
- *     holes that truncate has made, and what lies behind the end of the file.
+ *  2. Blocks go from dirty to in flight as they are handed over. What is left is not dirty any
+ *     more: holes that truncate has made, and what lies behind the end of the file.
  *  3. After an error nothing more of the folio is handed over. With `onWriteError` "drop" the rest
  *     is given up, with "keep" it stays dirty.
  *  4. What is collected is submitted before anything is waited for.

@@ -53,7 +53,8 @@ const BATCH_FOLIOS_MAX = 1024;
  * had to be zeroed for that, which is dirty now. The size of the file stays. The caller holds the
  * inode's `rwsem` and the mapping's `invalidateLock`, both for writing.
  *
- * @throws {FsError} what `ops` and `writeOps` throw, `ENOMEM`, `EIO` for a block that cannot be read,
+ * @throws {FsError} what `ops` and `writeOps` throw, `ENOMEM`, `EIO` for a block that cannot be
+ * read,
  *   the error of a write that had to come first
  */
 export function iomapZeroRange<I extends Inode>(
@@ -98,8 +99,8 @@ export function iomapTruncatePage<I extends Inode>(
 
 /**
  * For `begin` of a zeroing over an unwritten range: notes in `iomap` which folios of
- * `startBytes..endBytes` are dirty or in flight (`iomap_fill_dirty_folios`). Returns how far it came:
- * the mapping must end there, at the latest.
+ * `startBytes..endBytes` are dirty or in flight (`iomap_fill_dirty_folios`). Returns how far it
+ * came: the mapping must end there, at the latest.
  */
 export function iomapFillDirtyFolios(
   mapping: AddressSpace,

@@ -1,6 +1,6 @@
 /**
- * Cases I4, I10, I21 to I42, I130 and I137: bytes written into folios, and what of it reaches the device. Blocks
- * of 1024 bytes, folios of 16384, unless a case says otherwise.
+ * Cases I4, I10, I21 to I42, I130 and I137: bytes written into folios, and what of it reaches the
+ * device. Blocks of 1024 bytes, folios of 16384, unless a case says otherwise.
  */
 import { expect, test } from "vitest";
 import { IOCB_NOWAIT } from "../../../src/cache/kiocb.ts";

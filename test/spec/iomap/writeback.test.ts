@@ -1,6 +1,7 @@
 /**
  * Cases I74 to I90: what of dirty folios is written, in how many pieces, and what follows
- * when it is down or has failed. Blocks of 1024 bytes, folios of 16384, unless a case says otherwise.
+ * when it is down or has failed. Blocks of 1024 bytes, folios of 16384, unless a case says
+ * otherwise.
  */
 import { expect, test } from "vitest";
 import { openCacheFile } from "../../../src/cache/cache-file.ts";

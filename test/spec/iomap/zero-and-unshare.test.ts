@@ -1,6 +1,6 @@
 /**
- * Cases I61 to I73: zeroing, the ends of what is truncated or punched out, and shared blocks. Blocks
- * of 1024 bytes, folios of 16384.
+ * Cases I61 to I73: zeroing, the ends of what is truncated or punched out, and shared blocks.
+ * Blocks of 1024 bytes, folios of 16384.
  */
 import { expect, test } from "vitest";
 import { truncateInodePagesRange } from "../../../src/cache/truncate.ts";
