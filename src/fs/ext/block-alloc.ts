@@ -10,8 +10,8 @@
  *  1. Free blocks are told apart in three: promised to dirty pages (`reserve`), kept for the
  *     structure (a pool) and for root, and the rest. What is promised is there at writeback.
  *  2. A block that was freed is handed out after the commit of that, not before (`BusyBits`).
- *  3. For each group two hints make searches short: no bit is free before `firstFree`, and no run is
- *     longer than `longestRun`. Both err to the safe side only.
+ *  3. For each group two hints make searches short: no bit is free before `firstFree`, and no run
+ *     is longer than `longestRun`. Both err to the safe side only.
  *  4. A group whose bitmap is damaged is left out, and told of.
  *
  * After `fs/ext4/mballoc.c` (`ext4_mb_regular_allocator`, `ext4_mb_find_by_goal`) and
@@ -32,16 +32,11 @@ import {
   setBits,
 } from "./bitmap.ts";
 import { BusyBits } from "./busy-bits.ts";
-import { INCOMPAT_EXTENTS } from "./features.ts";
 import type { GroupState } from "./group-state.ts";
 import type { Handle } from "./handle.ts";
 import type { Superblock } from "./superblock.ts";
+import { ownBlockCount } from "./usage.ts";
 
-/** Part and most of the blocks that are kept for the structure where extents are in use. */
-const POOL_PART = 50;
-const POOL_BLOCKS_MAX = 4096;
-/** The same without extents, where reservations count pointer blocks themselves. */
-const POOL_BLOCKS_MAX_INDIRECT = 64;
 const NO_HINT = 0xffff_ffff;
 
 /** A run of blocks. */
@@ -89,7 +84,7 @@ export class BlockAllocator {
   /** Free blocks of damaged groups. */
   #lostCount = 0;
   #reservedCount = 0;
-  /** Blocks kept for the structure. */
+  /** Blocks kept for the structure; none without extents. */
   readonly poolCount: number;
 
   constructor(sb: Superblock, groups: GroupState, warn: (text: string) => void) {
@@ -99,8 +94,7 @@ export class BlockAllocator {
     this.#busy = new BusyBits((group, from) => this.#forgetHints(group, from));
     this.#firstFree = new Uint32Array(sb.groupCount);
     this.#longestRun = new Uint32Array(sb.groupCount).fill(NO_HINT);
-    const poolMax = sb.hasIncompat(INCOMPAT_EXTENTS) ? POOL_BLOCKS_MAX : POOL_BLOCKS_MAX_INDIRECT;
-    this.poolCount = Math.min(Math.floor(sb.blockCount / POOL_PART), poolMax);
+    this.poolCount = ownBlockCount(sb);
   }
 
   /** Blocks promised to dirty pages, and for the structure that will lead to them. */
@@ -315,9 +309,8 @@ export class BlockAllocator {
     const words = this.#groups.editBitmap(handle, "blocks", group);
     if (!areBitsSet(words, from, count)) {
       const first = this.#sb.firstBlockOf(group) + from;
-      throw new FsError("EUCLEAN", {
-        detail: `block bitmap of group ${group}: of blocks ${first}..${first + count - 1}, which are freed, some are free`,
-      });
+      const what = `of blocks ${first}..${first + count - 1}, which are freed, some are free`;
+      throw new FsError("EUCLEAN", { detail: `block bitmap of group ${group}: ${what}` });
     }
     this.#busy.freed(handle, group, words, from, count);
     clearBits(words, from, count);

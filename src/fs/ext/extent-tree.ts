@@ -84,7 +84,7 @@ export function putExtent(leaf: Uint8Array, index: number, extent: Extent): void
   putLe32(leaf, at + EE.ee_start_lo, start % 0x1_0000_0000);
 }
 
-/** Puts the checksum behind the last slot of a node that is a block (`ext4_extent_block_csum_set`). */
+/** Puts the checksum of a node in a block behind its last slot (`ext4_extent_block_csum_set`). */
 export function sealExtentBlock(checksumSeed: number, node: Uint8Array): void {
   const tailAt = entryAt(le16(node, EH.eh_max));
   putLe32(node, tailAt, extentChecksum(checksumSeed, node, tailAt));

@@ -2,8 +2,8 @@
  * The groups of a file system that is written: counts, flags and bitmaps, in memory and true at any
  * moment. The table of descriptors on disk follows with each commit.
  *
- *     operation   takeBlocks(group 3) --> bit in the bitmap block, count in memory, group 3 is dirty
- *     commit      writeOut            --> descriptor of group 3, checksums of its bitmaps in it
+ *     operation   editBitmap --> bit in the bitmap block, count in memory, group 3 is dirty
+ *     commit      writeOut   --> descriptor of group 3, checksums of its bitmaps in it
  *
  *  1. Each change is taken back when its operation is undone.
  *  2. The descriptor of a group that is not dirty says on disk what is here, and the checksums here

@@ -164,13 +164,19 @@ export async function sumGroups(core: ExtCore, signal?: AbortSignal): Promise<Gr
   };
 }
 
+/**
+ * Blocks that ext4 keeps for its own structure where extents are in use, so that data which was
+ * promised room can be written (`s_resv_clusters`).
+ */
+export function ownBlockCount(sb: Superblock): number {
+  if (!sb.hasIncompat(INCOMPAT_EXTENTS)) return 0;
+  const clusters = Math.floor(sb.blockCount / sb.clusterRatio);
+  return Math.min(Math.floor(clusters / RESERVED_PART), RESERVED_CLUSTERS_MAX) * sb.clusterRatio;
+}
+
 /** What `statfs` shows, from the sums of the descriptors. */
 export function usageOf(sb: Superblock, sums: GroupSums): FileSystemUsage {
-  const clusters = Math.floor(sb.blockCount / sb.clusterRatio);
-  const ownClusters = sb.hasIncompat(INCOMPAT_EXTENTS)
-    ? Math.min(Math.floor(clusters / RESERVED_PART), RESERVED_CLUSTERS_MAX)
-    : 0;
-  const reserved = sb.reservedBlockCount + ownClusters * sb.clusterRatio;
+  const reserved = sb.reservedBlockCount + ownBlockCount(sb);
   return {
     typeMagic: SUPERBLOCK_MAGIC,
     blockBytes: sb.blockBytes,
