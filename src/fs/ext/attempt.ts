@@ -1,7 +1,7 @@
 /**
  * One attempt of an operation: the handle that it is given, and how it is taken back.
  *
- *     begin --> write(9) write(40) forget(7) .. --> finish    what is freed is freed, callbacks kept
+ *     begin --> write(9) write(40) forget(7) .. --> finish    7 is freed, callbacks are kept
  *                                               \-> rollback  9 and 40 as before, callbacks dropped
  *
  * There is one `Attempt` for all operations of a file system, used again and again, as operations
@@ -60,6 +60,7 @@ export class Attempt implements Handle {
   readonly #metadata: Metadata;
   readonly #table: BlockTable;
   readonly #log: LogSink;
+  readonly #isOrdered: boolean;
   #transaction: Transaction | null = null;
   #limitBlocks = 0;
   #isAlone = false;
@@ -72,10 +73,12 @@ export class Attempt implements Handle {
   readonly #orders: OrderedIo[] = [];
   #forgets: Range[] = [];
 
-  constructor(metadata: Metadata, table: BlockTable, log: LogSink) {
+  /** Commits wait for data if `isOrdered`. */
+  constructor(metadata: Metadata, table: BlockTable, log: LogSink, isOrdered: boolean) {
     this.#metadata = metadata;
     this.#table = table;
     this.#log = log;
+    this.#isOrdered = isOrdered;
   }
 
   get tid(): number {
@@ -142,7 +145,7 @@ export class Attempt implements Handle {
 
   orderIo(): () => void {
     const order: OrderedIo = { isEnded: false, transaction: null };
-    this.#orders.push(order);
+    if (this.#isOrdered) this.#orders.push(order);
     return () => {
       if (order.isEnded) return;
       order.isEnded = true;

@@ -22,7 +22,7 @@ import { type HomeBlock, writeHome } from "./home-writes.ts";
 import type { BlockTable, LogSink, PreparedCommit, Transaction } from "./transaction.ts";
 
 /** Blocks of one commit at most; the arena allows fewer in most cases. */
-const MAX_BLOCKS = 4096;
+const MAX_BLOCKS = 10_000;
 
 /** The blocks whose place is fixed by the descriptors: bitmaps, inode tables, and these. */
 export class FixedBlocks {

@@ -12,8 +12,8 @@
  *  3. Fast commits and commits without a flush before them are switched off, on disk before the
  *     first transaction is: tools disagree about where such a log wraps, and we write neither.
  *
- * After `jbd2_journal_update_sb_log_tail`, `jbd2_mark_journal_empty`, `jbd2_journal_update_sb_errno`
- * and `set_journal_csum_feature_set` of Linux.
+ * After `jbd2_journal_update_sb_log_tail`, `jbd2_mark_journal_empty`,
+ * `jbd2_journal_update_sb_errno` and `set_journal_csum_feature_set` of Linux.
  */
 import { REQ_FUA } from "../../block/bio.ts";
 import { type BlockDevice, readDevice } from "../../block/block-device.ts";

@@ -8,8 +8,8 @@
  *  1. Nothing of a transaction goes home before its commit block is durable, and none of a block
  *     that a younger transaction has changed or freed: memory has the younger bytes.
  *  2. The tail on disk moves only after a flush of what it passes; only then is space reused.
- *  3. An operation begins only where the log has room for the largest transaction, so a commit never
- *     waits for space.
+ *  3. An operation begins only where the log has room for the largest transaction, so a commit
+ *     never waits for space.
  *  4. A block that is freed while a copy of it lies between tail and head is revoked.
  *  5. A transaction that has freed blocks is durable for its waiters only when no write to such a
  *     home is in flight any more: the block may become data at once.
@@ -176,13 +176,13 @@ export class Journal implements LogSink {
     }
   }
 
-  async empty(commitRunning: () => MaybeAsync<void>, unusedTid: number): Promise<void> {
+  async empty(commitRunning: () => MaybeAsync<void>): Promise<void> {
     await this.#checkpointLock.lock();
     try {
       await this.#writeHomes(commitRunning);
       const isAllHome = this.#homeCount() === this.#live.length;
       if (!isAllHome) await this.#moveTail();
-      else if (this.#isStarted) await this.#markEmpty(unusedTid);
+      else if (this.#isStarted) await this.#markEmpty();
     } finally {
       this.#checkpointLock.unlock();
     }
@@ -261,12 +261,12 @@ export class Journal implements LogSink {
     this.#release(count);
   }
 
-  async #markEmpty(unusedTid: number): Promise<void> {
+  async #markEmpty(): Promise<void> {
     await flushDevice(this.#device);
     this.#throwIfAborted();
     this.#isStarted = false;
     const count = this.#live.length;
-    await this.#file.writeEmpty(unusedTid, this.#head);
+    await this.#file.writeEmpty(this.#nextTid, this.#head);
     this.#release(count);
   }
 

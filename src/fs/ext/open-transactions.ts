@@ -11,22 +11,23 @@ import { ExtTransactions } from "./transactions.ts";
 
 /**
  * Transactions over the file system of `core`: through the journal `file`, which `recoverJournal`
- * has returned, or straight home. Nothing is written yet.
+ * has returned, or straight home. Commits wait for data if `isOrdered`. Nothing is written yet.
  */
 export function openTransactions(
   core: ExtCore,
   file: JournalFile | undefined,
   clock: Clock,
+  isOrdered = true,
 ): ExtTransactions {
   const { metadata, sb, bdev } = core;
   if (file === undefined) {
     const makeLog = (table: BlockTable): DirectLog =>
       new DirectLog(bdev, table, sb.blockBytes, () => readFixedBlocks(core));
-    return new ExtTransactions({ metadata, clock, makeLog });
+    return new ExtTransactions({ metadata, clock, makeLog, isOrdered });
   }
   const is64Bit = sb.hasIncompat(INCOMPAT_64BIT);
   file.adopt({ hasMetadataCsum: sb.hasMetadataCsum, is64Bit });
   const firstTid = firstFreeTid(file.sb);
   const makeLog = (table: BlockTable): Journal => new Journal({ file, device: bdev, clock }, table);
-  return new ExtTransactions({ metadata, clock, makeLog, firstTid });
+  return new ExtTransactions({ metadata, clock, makeLog, firstTid, isOrdered });
 }

@@ -174,11 +174,8 @@ export interface LogSink {
    * @throws {FsError} `EIO` if a write fails
    */
   checkpoint(commitRunning?: () => MaybeAsync<void>): Promise<void>;
-  /**
-   * As `checkpoint`, and notes that there is nothing to recover; `nextTid` is the first id that was
-   * not used. Nothing is to be run meanwhile.
-   */
-  empty(commitRunning: () => MaybeAsync<void>, nextTid: number): Promise<void>;
+  /** As `checkpoint`, and notes that there is nothing to recover, unless something is run now. */
+  empty(commitRunning: () => MaybeAsync<void>): Promise<void>;
   /** Notes on disk, as far as that goes, that the log was given up. Never rejects. */
   abort(): Promise<void>;
 }

@@ -43,6 +43,8 @@ export interface TransactionsOptions {
   readonly makeLog: (table: BlockTable) => LogSink;
   /** Id of the first transaction; 1 by default. */
   readonly firstTid?: number | undefined;
+  /** False: commits do not wait for data, `data=writeback`. True by default. */
+  readonly isOrdered?: boolean | undefined;
 }
 
 /** See the head of the file (`journal_t`). */
@@ -72,7 +74,7 @@ export class ExtTransactions implements Transactions {
     this.#clock = clock;
     this.#table = new BlockTable(metadata.buffers);
     this.log = options.makeLog(this.#table);
-    this.#attempt = new Attempt(metadata, this.#table, this.log);
+    this.#attempt = new Attempt(metadata, this.#table, this.log, options.isOrdered ?? true);
     const { cache, minOrder } = metadata.buffers.mapping;
     const share = Math.floor(cache.arena.frameCount / HELD_SHARE / 2 ** minOrder);
     this.#maxHeld = Math.max(HELD_MIN, share);
@@ -112,6 +114,15 @@ export class ExtTransactions implements Transactions {
     return this.#commitRunning();
   }
 
+  /**
+   * The bytes of block `blocknr` if they are newer than its home, else undefined: for who reads past
+   * the cache of metadata. Borrowed until the caller's stretch of code ends.
+   */
+  newerThanHome(blocknr: number): Uint8Array | undefined {
+    const block = this.#table.get(blocknr);
+    return block === undefined || block.freed !== null ? undefined : block.data;
+  }
+
   beforeCommit(hook: (handle: Handle) => void): void {
     this.#hooks.push(hook);
   }
@@ -120,7 +131,7 @@ export class ExtTransactions implements Transactions {
     await this.commit();
     this.#throwIfFailed();
     try {
-      await this.log.empty(() => this.commit(), this.#running.tid);
+      await this.log.empty(() => this.commit());
     } catch (thrown) {
       throw await this.#abort(thrown);
     }
