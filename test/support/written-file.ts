@@ -51,7 +51,10 @@ class ScriptedWrites extends ScriptedFile {
   /** Pages in the order in which they were submitted; of a large folio the first. */
   readonly written: number[] = [];
   readonly writepagesCalls: WritebackControl[] = [];
+  /** What a power cut would leave, by pages. */
   readonly stored: Map<number, Uint8Array> = new Map();
+  /** A new file: pages that were never stored hold zeros, else what `ScriptedFile` says. */
+  isNew = false;
   /** True for pages whose writes the test ends. */
   gated: (page: number) => boolean = () => false;
   /** Statuses with which writes of a page end, one after the other. */
@@ -67,20 +70,33 @@ class ScriptedWrites extends ScriptedFile {
   }
 
   override readFolio(file: CacheFile | null, folio: Folio): MaybeAsync<Errno> {
-    const stored = this.stored.get(folio.index);
-    if (stored === undefined) return super.readFolio(file, folio);
-    folio.bytes.set(stored);
-    folio.endRead(true);
+    const pages = Array.from({ length: folio.pageCount }, (_, at) => folio.index + at);
+    if (!this.isNew && !pages.some((page) => this.stored.has(page))) {
+      return super.readFolio(file, folio);
+    }
+    for (const [at, page] of pages.entries()) {
+      const into = folio.bytes.subarray(at * PAGE_BYTES, (at + 1) * PAGE_BYTES);
+      if (this.isNew) into.fill(0);
+      else fillPage(page, into);
+      into.set(this.stored.get(page) ?? []);
+    }
+    void Promise.resolve().then(() => folio.endRead(true));
     return 0;
   }
 
   /** Leaves what was written to single reads. */
   override readahead(rac: ReadaheadControl): MaybeAsync<void> {
-    return this.stored.size > 0 ? undefined : super.readahead(rac);
+    return this.isNew || this.stored.size > 0 ? undefined : super.readahead(rac);
   }
 
-  /** Submits one folio, which is locked and cleaned. */
+  /** Submits one folio, which is locked and cleaned; not what lies behind the end of the file. */
   readonly submit = (folio: Folio): Errno => {
+    const rest = this.size - folio.posBytes;
+    if (rest <= 0) {
+      folio.unlock();
+      return 0;
+    }
+    if (rest < folio.sizeBytes) folio.bytes.fill(0, rest);
     folio.startWriteback();
     folio.unlock();
     this.written.push(folio.index);
@@ -108,7 +124,10 @@ class ScriptedWrites extends ScriptedFile {
 
   #complete(folio: Folio): void {
     const status = this.writeStatuses.get(folio.index)?.shift() ?? 0;
-    if (status === 0) this.stored.set(folio.index, folio.bytes.slice());
+    for (let at = 0; at < folio.pageCount && status === 0; at++) {
+      const bytes = folio.bytes.slice(at * PAGE_BYTES, (at + 1) * PAGE_BYTES);
+      this.stored.set(folio.index + at, bytes);
+    }
     folioEndWriteback(folio, status, status === 0 ? undefined : new Error("the disk is gone"));
   }
 
