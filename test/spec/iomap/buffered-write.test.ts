@@ -255,7 +255,7 @@ test("I34 a source that ends early leaves whole blocks, and gives the rest of it
   expect(await fs.requestsOf(() => fs.fsync())).toEqual(["W[0,2048)"]);
 });
 
-test("I35 a short copy into half a block counts as nothing, and is repeated for what there is", async () => {
+test("I35 a short copy into half a block is nothing, and is repeated for what there is", async () => {
   const fs = fsOf([H(0, 16384)]);
   const seen: unknown[] = [];
   const source = shortSource(6000, 1500);

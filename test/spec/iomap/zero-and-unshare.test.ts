@@ -126,7 +126,7 @@ test("I66 folios between those of the batch are passed over", async () => {
   );
 });
 
-test("I66 a folio of the batch that was written and evicted meanwhile is zeroed on the device", async () => {
+test("I66 a folio of the batch that was evicted meanwhile is zeroed on the device", async () => {
   const fs = await dirtyUnwritten();
   fs.usesFolioBatch = true;
   let isFirst = true;
