@@ -12,7 +12,7 @@
  *  2. `dirty` is ordered by `dirtiedWhenMs` and by `dirtiedRank`. Being dirtied again does not move
  *     an inode; being put back does not make it younger, unless there is a younger one already.
  *  3. What is on `io` or `moreIo` has `I_SYNC_QUEUED`: who dirties it leaves it there.
- *  4. Ranks tell which inodes were dirty when a work began: it does not take later ones, so it ends.
+ *  4. Ranks tell which inodes were dirty when a work began: it takes no later ones, so it ends.
  *
  * After `fs/fs-writeback.c` of Linux. `failed` is ours: the kernel forgets what it could not write.
  */

@@ -196,7 +196,7 @@ test("writers that are held up go on as soon as there is room, not when their ti
   expect(volume.clock.nowMs()).toBe(0);
 });
 
-test("errors that a file system throws from writeInode reach who waits, and under keep stay dirty", async () => {
+test("what writeInode throws reaches who waits; under keep the inode stays dirty", async () => {
   const volume = new FlushedVolume({ onWriteError: "keep" });
   const f = volume.openFile("f");
   volume.writeInode = () => {
@@ -235,6 +235,29 @@ test("a sync of one file system leaves the files of another on the same device a
   expect([volume.log, f.clean(0).isDirty]).toEqual([[], true]);
   await volume.clock.advance(30_000);
   expect(volume.log).toEqual(["f 0"]);
+});
+
+test("what an interrupted work leaves, and cannot be written, does not end the next one", async () => {
+  const volume = new FlushedVolume({ arenaBytes: 16 * MIB });
+  const [big, refusing, wanted] = ["b", "r", "w"].map((name) => volume.openFile(name));
+  big!.dirtyRun(0, 600);
+  refusing!.dirtyRun(0, 10);
+  let synced: Promise<void> | undefined;
+  big!.onWritepage = () => {
+    synced ??= syncInodesSb(volume);
+    return undefined;
+  };
+  refusing!.onWritepage = (folio, wbc) => {
+    folio.redirtyForWritepage(wbc);
+    folio.unlock();
+    return 0;
+  };
+  wanted!.dirty(0);
+  // Behind the others, so that the sync meets what is left first.
+  volume.bdi.startBackground();
+  await volume.settle();
+  await synced;
+  expect(volume.log).toEqual(["b 0-599", "w 0"]);
 });
 
 test("syncFilesystem starts all, then waits for all; syncfs tells of errors once", async () => {

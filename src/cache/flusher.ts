@@ -16,8 +16,8 @@
  *  5. There is a timer only while something is dirty. It keeps the process alive, for the data's
  *     sake, unless there is nothing but time stamps.
  *
- * After `wb_workfn` and `wb_writeback` in `fs/fs-writeback.c` of Linux. Left out: cgroups, switching
- * of inodes between devices, laptop mode.
+ * After `wb_workfn` and `wb_writeback` in `fs/fs-writeback.c` of Linux. Left out: cgroups, inodes that
+ * change their device, laptop mode.
  */
 import { assert } from "../lib/assert.ts";
 import type { Timer } from "../lib/clock.ts";
@@ -153,7 +153,9 @@ export class BdiWriteback implements BackingDevice {
     this.#wake();
   }
 
-  /** Has it write until few pages are dirty, if there are many (`wb_start_background_writeback`). */
+  /**
+   * Has it write until few pages are dirty, if there are many (`wb_start_background_writeback`).
+   */
   startBackground(): void {
     this.#wake();
   }

@@ -15,8 +15,8 @@
  *     gaps.
  *  2. What the file system does not take is removed again. Errors end here: whoever needs a page
  *     that is not uptodate reads it by itself, and reports what goes wrong then.
- *  3. Readahead never waits for memory: it reads as much as there is room for. A window is at most a
- *     quarter of the memory that is not dirty.
+ *  3. Readahead never waits for memory: it reads as much as there is room for. A window is at most
+ *     a quarter of the memory that is not dirty.
  *
  * After `mm/readahead.c` of Linux 6.16. Left out: congestion, memory cgroups.
  */

@@ -8,7 +8,7 @@
  *
  *  1. What was dirtied before the call is safe when it returns; what is dirtied meanwhile is not
  *     waited for, so it ends.
- *  2. `sync` takes no write error away from those who call `fsync`; `syncfs` tells each caller once.
+ *  2. `sync` takes no write error away from who calls `fsync`; `syncfs` tells each caller once.
  *
  * After `fs/sync.c` and `sync_inodes_sb` in `fs/fs-writeback.c` of Linux. Left out: the lock that
  * makes two syncs wait for each other, as each works on its own copy of the list; `s_umount`: who

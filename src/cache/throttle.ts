@@ -7,8 +7,8 @@
  *     writers          go on                            |  pause           |  wait for a write
  *
  * Each page dirtied above freerun costs the time that the device takes to write one, more as the
- * limit comes near. Costs add up in `#dueMs`, for all writers of the device together, until they are
- * worth a pause.
+ * limit comes near. Costs add up in `#dueMs`, for all writers of the device together, until they
+ * are worth a pause.
  *
  *  1. No writer pauses below freerun. A pause is at most 200 ms, and ends early with its reason.
  *  2. At the limit a writer waits until something was written and there is room; where others hold

@@ -212,6 +212,24 @@ test("W114 who writes an inode that another writes waits for its turn, or goes i
   volume.expectIdle();
 });
 
+test("W114 a sync waits for whoever writes an inode, and writes what is left of it", async () => {
+  const volume = new FlushedVolume();
+  const a = volume.openFile("a");
+  a.dirty(0);
+  volume.isGated = true;
+  const first = writeInodeNow(a.wb, true);
+  await volume.settle();
+  a.dirty(5);
+  const synced = syncInodesSb(volume);
+  await volume.settle();
+  expect(volume.log).toEqual(["a 0"]);
+  volume.isGated = false;
+  volume.release();
+  await Promise.all([first, synced]);
+  expect(volume.log).toEqual(["a 0", "a 5"]);
+  volume.expectIdle();
+});
+
 test("W115 the inode alone is written without its data", async () => {
   const volume = new FlushedVolume();
   const a = volume.openFile("a");
