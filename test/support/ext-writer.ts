@@ -1,6 +1,6 @@
 /**
- * A writer of ext2/3/4 over an image in memory, without a journal: for tests of what operations do
- * to blocks. The image can be looked at by the real e2fsck and debugfs at any time.
+ * A writer of ext2/3/4 over an image in memory, past its journal by default: for tests of what
+ * operations do to blocks. The image can be looked at by the real e2fsck and debugfs at any time.
  *
  *     const open = await openWriter(path);
  *     await open.run((handle) => allocInode(open.writer, handle, ..));
@@ -15,6 +15,7 @@ import { ExtCore } from "../../src/fs/ext/core.ts";
 import { findSuperblock } from "../../src/fs/ext/find-superblock.ts";
 import type { Handle } from "../../src/fs/ext/handle.ts";
 import { openTransactions } from "../../src/fs/ext/open-transactions.ts";
+import { recoverJournal } from "../../src/fs/ext/recover.ts";
 import type { ExtTransactions } from "../../src/fs/ext/transactions.ts";
 import { ExtWriter } from "../../src/fs/ext/writer.ts";
 import { realClock } from "../../src/lib/clock.ts";
@@ -43,6 +44,8 @@ export interface OpenWriter {
 export interface WriterOptions {
   readonly arenaBytes?: number | undefined;
   readonly seed?: number | undefined;
+  /** Through the image's journal, which needs no recovery. */
+  readonly isJournaled?: boolean | undefined;
 }
 
 /** Opens the image at `path`, or the bytes of one, which stay as they are in the file. */
@@ -59,7 +62,10 @@ export async function openWriter(
   const warnings: string[] = [];
   const warn = (text: string): void => void warnings.push(text);
   const core = new ExtCore(found.sb, found.blocknr, bdev, cache, warn, false);
-  const transactions = await openTransactions(core, undefined, realClock);
+  const { file } = options.isJournaled
+    ? await recoverJournal(core, bdev, { clock: realClock })
+    : { file: undefined };
+  const transactions = await openTransactions(core, file, realClock);
   const random = new Random(options.seed ?? 1);
   const writer = await ExtWriter.open(core, transactions, { clock: realClock, random });
   return {

@@ -19,7 +19,7 @@ import {
   STATE_ERROR,
   STATE_VALID,
 } from "./superblock-write.ts";
-import { writeRefusal } from "./write-support.ts";
+import { mayUseReserve, writeRefusal } from "./write-support.ts";
 
 const hasTools = requireTool("mke2fs") && requireTool("dumpe2fs");
 const scratch = scratchDirectory("superblock-write");
@@ -126,6 +126,18 @@ describe.skipIf(!hasTools)("the superblock of a volume that is written", () => {
     expect(told).toMatch(/First error function:\s+a name that is longer than 32 by\n/);
     expect(told).toMatch(/First error block #:\s+8589934593/);
     await open.close();
+  });
+});
+
+describe("the blocks that are kept for root", () => {
+  test("are for root, and for the user and the group that the superblock names", () => {
+    const plain = superblockWith();
+    expect(mayUseReserve(plain, 0, [])).toBe(true);
+    expect(mayUseReserve(plain, 1000, [0])).toBe(false);
+    const named = superblockWith([SB.s_def_resuid, 0x0014_03e8]);
+    expect(mayUseReserve(named, 1000, [])).toBe(true);
+    expect(mayUseReserve(named, 1001, [7, 20])).toBe(true);
+    expect(mayUseReserve(named, 1001, [7])).toBe(false);
   });
 });
 

@@ -227,6 +227,7 @@ export class SuperblockWriter {
       change(view);
       this.#complete(view);
       this.#committed = bytes;
+      this.#isDirty = true; // A commit under way may write an older one home later.
       this.#refresh(view);
     } finally {
       buffers.brelse(buffer);

@@ -4,6 +4,7 @@
  *
  * After section "Feature sets" of the kernel's ext4 documentation.
  */
+import { le16 } from "../../lib/bytes.ts";
 import {
   featureNames,
   RO_COMPAT_BIGALLOC,
@@ -12,6 +13,7 @@ import {
   RO_COMPAT_SHARED_BLOCKS,
   unknownRoCompat,
 } from "./features.ts";
+import { SB } from "./layout.ts";
 import type { Superblock } from "./superblock.ts";
 
 const CREATOR_HURD = 1;
@@ -25,6 +27,16 @@ const REFUSED: readonly (readonly [bit: number, why: string])[] = [
 ];
 /** Leftovers of experiments, whose structures a writer would have to know. */
 const REFUSED_NAMES: readonly string[] = ["lazy_bg", "exclude_bitmap", "has_snapshot", "replica"];
+
+/**
+ * True if a user may take the blocks that are kept for root: root, and whom the superblock names
+ * (`ext4_has_free_clusters`).
+ */
+export function mayUseReserve(sb: Superblock, uid: number, gids: readonly number[]): boolean {
+  if (uid === 0 || uid === le16(sb.raw, SB.s_def_resuid)) return true;
+  const group = le16(sb.raw, SB.s_def_resgid);
+  return group !== 0 && gids.includes(group);
+}
 
 /** Why a volume with superblock `sb` may only be read; undefined if it may be written. */
 export function writeRefusal(sb: Superblock): string | undefined {

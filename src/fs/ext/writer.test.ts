@@ -16,7 +16,7 @@ interface Shape {
   readonly name: string;
   readonly args: readonly string[];
   readonly sizeText: string;
-  readonly extended?: string;
+  readonly isJournaled?: boolean;
 }
 
 const SHAPES: readonly Shape[] = [
@@ -34,13 +34,14 @@ const SHAPES: readonly Shape[] = [
     args: ["-t", "ext4", "-b", "1024", "-O", "meta_bg,^resize_inode"],
     sizeText: "40M",
   },
+  { name: "ext3-log", args: ["-t", "ext3"], sizeText: "40M", isJournaled: true },
+  { name: "ext4-log", args: ["-t", "ext4"], sizeText: "64M", isJournaled: true },
   { name: "ext4-64k", args: ["-t", "ext4", "-b", "65536"], sizeText: "128M" },
 ];
 
 function imageOf(shape: Shape): string {
   return makeImage(scratch, shape.name, shape.args, {
     sizeText: shape.sizeText,
-    ...(shape.extended === undefined ? {} : { extended: shape.extended }),
   });
 }
 
@@ -88,7 +89,7 @@ function check(open: OpenWriter, name: string, files: readonly ExtInode[]): void
 
 describe.skipIf(!hasTools)("allocation on images of mke2fs", () => {
   test.each(SHAPES)("$name: files come, grow, shrink and go, and e2fsck agrees", async (shape) => {
-    const open = await openWriter(imageOf(shape));
+    const open = await openWriter(imageOf(shape), { isJournaled: shape.isJournaled });
     const { writer } = open;
     const before = { ...writer.groups.totals };
     const random = new Random(7);
@@ -106,14 +107,14 @@ describe.skipIf(!hasTools)("allocation on images of mke2fs", () => {
     for (const inode of files.slice(0, 4)) {
       while (!(await open.run((handle) => removeBlocks(writer, handle, inode, 20, 300))));
     }
-    await open.commit();
+    await open.transactions.flush();
     check(open, shape.name, files);
     for (const inode of files) {
       await empty(open, inode);
       expect(inode.sectorCount).toBe(0);
       await open.run((handle) => freeInode(writer, handle, inode));
     }
-    await open.commit();
+    await open.transactions.flush();
     expect(writer.groups.totals).toEqual(before);
     check(open, `${shape.name}-empty`, []);
     expect(writer.blocks.pendingCount).toBe(0);
