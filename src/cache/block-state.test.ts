@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { WrittenFile } from "../../test/support/written-file.ts";
 import { AssertionError } from "../lib/assert.ts";
 import { attachBlockState, FolioBlockState } from "./block-state.ts";
 import { Folio, type FolioOwner, PG_DIRTY, PG_WRITEBACK } from "./folio.ts";
@@ -107,4 +108,46 @@ test("behaves as one boolean per unit", () => {
       expect(state.folio.isUptodate).toBe(valid.every(Boolean));
     }),
   );
+});
+
+test("units go from dirty to in flight to clean or, where a failure is kept, to dirty", () => {
+  const file = new WrittenFile();
+  const folio = file.clean(0);
+  const state = attachBlockState(folio, 1024);
+  expect(folio.markDirtyRange(1000, 100)).toBe(true);
+  expect(folio.markDirtyRange(3072, 1)).toBe(false);
+  expect([state.nextDirty(0, 4096), state.nextClean(0, 4096)]).toEqual([0, 2048]);
+  expect([state.nextDirty(2048, 4096), state.isDirty(2048, 1024)]).toEqual([3072, false]);
+  folio.tryLock();
+  expect(folio.clearDirtyForIo()).toBe(true);
+  state.startInFlight(0, 2048);
+  state.clearDirty(3000, 1096);
+  folio.startWriteback();
+  folio.unlock();
+  state.verify();
+  expect([state.isInFlight(0, 1), state.isInFlight(2048, 2048)]).toEqual([true, false]);
+  expect([state.isAnyDirty, state.isAnyInFlight]).toEqual([false, true]);
+  state.endInFlight(0, 1024, false);
+  state.endInFlight(1024, 1024, true);
+  folio.endWriteback();
+  expect([folio.isDirty, file.marksOf(0)]).toEqual([true, "DIRTY"]);
+  expect([state.nextDirty(0, 4096), state.nextClean(1024, 4096)]).toEqual([1024, 2048]);
+  file.expectAtRest();
+});
+
+test("who dirties a whole folio dirties its valid units, and no others", () => {
+  const folio = makeFolio();
+  const state = attachBlockState(folio, 1024);
+  state.setValid(0, 1024);
+  state.setValid(2048, 1024);
+  expect(() => state.setDirty(1024, 1)).toThrow(AssertionError);
+  state.setAllDirty();
+  expect([0, 1024, 2048, 3072].map((from) => state.isDirty(from, 1024))).toEqual([
+    true,
+    false,
+    true,
+    false,
+  ]);
+  state.clearDirty(2047, 1024);
+  expect(state.isDirty(2048, 1024)).toBe(true);
 });

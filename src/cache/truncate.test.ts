@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { CachedFile } from "../../test/support/cached-file.ts";
+import { WrittenFile } from "../../test/support/written-file.ts";
 import { EBADF, EINVAL } from "../lib/errno.ts";
 import { MIB, PAGE_BYTES } from "../lib/units.ts";
 import { MARK_DIRTY, MARK_TOWRITE, MARK_WRITEBACK } from "../lib/xarray.ts";
@@ -7,7 +8,13 @@ import { attachBlockState } from "./block-state.ts";
 import { fadvise, POSIX_FADV_DONTNEED, POSIX_FADV_NOREUSE } from "./fadvise.ts";
 import type { ReadaheadControl } from "./readahead.ts";
 import { evict } from "./reclaim.ts";
-import { invalidateMappingPages, truncateInodePagesFinal } from "./truncate.ts";
+import {
+  invalidateMappingPages,
+  truncateInodePages,
+  truncateInodePagesFinal,
+  truncateInodePagesRange,
+  truncateSetsize,
+} from "./truncate.ts";
 
 async function filled(pages: number, sizeBytes = pages * PAGE_BYTES): Promise<CachedFile> {
   const fixture = new CachedFile({ sizeBytes });
@@ -150,4 +157,63 @@ test("closing gives the loop a turn after five milliseconds of work", async () =
   await cache.closeMapping(mapping);
   expect([mapping.nrpages, cache.lockedCount]).toEqual([0, 0]);
   expect(clock.turnCount - before).toBe(Math.floor(64 / 5));
+});
+
+test("a hole in a large folio is zero and its units are clean; the folio stays", async () => {
+  const file = new WrittenFile({ maxOrder: 2 });
+  const folio = file.clean(4, 2);
+  const state = attachBlockState(folio, 1024);
+  folio.markDirty();
+  const before = folio.bytes.slice();
+  const told: number[][] = [];
+  Object.assign(file.script, {
+    invalidateFolio: (_folio: unknown, from: number, length: number) => told.push([from, length]),
+  });
+  const start = folio.posBytes + 1500;
+  await truncateInodePagesRange(file.mapping, start, start + 8192 - 1);
+  expect(file.mapping.folioAt(5)).toBe(folio);
+  before.fill(0, 1500, 1500 + 8192);
+  expect(folio.bytes).toEqual(before);
+  expect(told).toEqual([[1500, 8192]]);
+  expect([state.nextClean(0, 16384), state.nextDirty(2048, 16384)]).toEqual([2048, 9216]);
+  expect(folio.isDirty).toBe(true);
+  file.expectAtRest();
+});
+
+test("large folios at both ends of a range stay, what is between goes", async () => {
+  const file = new WrittenFile({ maxOrder: 2 });
+  for (const page of [0, 4, 8]) file.clean(page, 2).markDirty();
+  await truncateInodePagesRange(file.mapping, 2 * PAGE_BYTES, 10 * PAGE_BYTES - 1);
+  const isCached = [0, 4, 8].map((page) => file.mapping.folioAt(page) !== undefined);
+  expect(isCached).toEqual([true, false, true]);
+  const zeros = (page: number) =>
+    file
+      .folio(page)
+      .bytes.subarray((page % 4) * PAGE_BYTES, ((page % 4) + 1) * PAGE_BYTES)
+      .every((byte) => byte === 0);
+  expect([1, 2, 3, 8, 9, 10].map(zeros)).toEqual([false, true, true, true, true, false]);
+  expect(file.cache.nrDirty).toBe(8);
+  file.expectAtRest();
+});
+
+test("a file that grows shows zeros where its last page held anything", async () => {
+  const file = new WrittenFile({ sizeBytes: 100 });
+  const folio = file.clean(0);
+  folio.bytes.fill(0xff, 100);
+  await truncateSetsize(file.mapping, 3000);
+  expect([file.script.size, folio.bytes[99], folio.isDirty]).toEqual([3000, 11, true]);
+  expect(folio.bytes.subarray(100).every((byte) => byte === 0)).toBe(true);
+});
+
+test("truncating gives up what the file system cannot let go of in peace", async () => {
+  const file = new WrittenFile();
+  file.clean(0).private = "buffers";
+  Object.assign(file.script, {
+    invalidateFolio: () => {
+      throw new Error("cannot");
+    },
+  });
+  await truncateInodePages(file.mapping, 0);
+  expect(file.mapping.nrpages).toBe(0);
+  file.expectAtRest();
 });
