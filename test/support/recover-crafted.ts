@@ -13,6 +13,7 @@ import { hasSuperblockMagic, Superblock } from "../../src/fs/ext/superblock.ts";
 import { le32, putLe16, putLe32 } from "../../src/lib/bytes.ts";
 import { realClock } from "../../src/lib/clock.ts";
 import { MemoryStore } from "../../src/store/memory-store.ts";
+import type { StoreCapabilities } from "../../src/store/store.ts";
 import {
   type CraftOptions,
   craftContext,
@@ -27,6 +28,32 @@ const BREAKS_MAX = 6;
 interface Written {
   readonly offsetBytes: number;
   readonly bytes: Uint8Array;
+}
+
+/** Bytes in memory that want to be flushed, as those of a disk. */
+class CachingStore extends MemoryStore {
+  onWrite: (write: Written) => void = () => undefined;
+  onFlush: () => void = () => undefined;
+  override readonly capabilities: StoreCapabilities = {
+    canWrite: true,
+    canDiscard: true,
+    hasFua: true,
+    stableWrites: false,
+    hasVolatileCache: true,
+    blockBytes: 512,
+  };
+
+  override write(...args: Parameters<MemoryStore["write"]>): Promise<void> {
+    const [offsetBytes, from] = args;
+    const bytes = Buffer.concat(from instanceof Uint8Array ? [from] : from);
+    this.onWrite({ offsetBytes, bytes });
+    return super.write(...args);
+  }
+
+  override flush(): Promise<void> {
+    this.onFlush();
+    return super.flush();
+  }
 }
 
 /** A recovery, and what it did to the image. */
@@ -48,18 +75,13 @@ export async function recoverImage(
   const image = before.slice();
   const writes: Written[] = [];
   const steps: (number | "flush")[] = [];
-  const store = new MemoryStore(image);
-  const write = store.write.bind(store);
-  store.write = (offsetBytes, from, writeOptions) => {
-    const bytes = Buffer.concat(from instanceof Uint8Array ? [from] : from);
-    writes.push({ offsetBytes, bytes });
-    steps.push(offsetBytes);
-    return write(offsetBytes, from, writeOptions);
+  const store = new CachingStore(image);
+  store.onWrite = (write) => {
+    writes.push(write);
+    steps.push(write.offsetBytes);
   };
+  store.onFlush = () => void steps.push("flush");
   const device = new StoreBlockDevice(store, { clock: realClock });
-  device.log = ({ op }) => {
-    if (op === 2) steps.push("flush");
-  };
   const ctx = craftContext(image, log, options);
   const recovering = recoverJournal(ctx, device, { clock: realClock, ...options });
   const recovered = await recovering.finally(() => report?.(image));
