@@ -26,6 +26,7 @@ import { I_DIRTY_INODE, markInodeDirty } from "../cache/superblock.ts";
 import { EIO, type Errno } from "../lib/errno.ts";
 import { andThen, isPromise, type MaybeAsync } from "../lib/maybe.ts";
 import { blockOfByte, byteOfBlock, roundDown, roundUp } from "../lib/units.ts";
+import { buffersOf } from "./buffer.ts";
 import {
   askBlock,
   type BlockMap,
@@ -86,12 +87,26 @@ export function blockWriteEnd(
   if (acceptedBytes > 0) {
     const from = posBytes - folio.posBytes;
     dirtyBlocks(folio, from, from + acceptedBytes, host.blockBytes);
-    if (posBytes + acceptedBytes > oldSize) host.size = posBytes + acceptedBytes;
+    if (posBytes + acceptedBytes > oldSize) {
+      host.size = posBytes + acceptedBytes;
+      unmapBuffers(folio, from, from + acceptedBytes);
+    }
   }
   folio.unlock();
   folio.put();
   if (host.size > oldSize) markInodeDirty(host, I_DIRTY_INODE);
   return acceptedBytes;
+}
+
+/**
+ * A file system may have to do something about a file that got longer before its data is written,
+ * so `GetBlock` is asked for these blocks though it was before.
+ */
+function unmapBuffers(folio: Folio, from: number, end: number): void {
+  for (const buffer of buffersOf(folio) ?? []) {
+    const isTouched = buffer.offsetBytes < end && buffer.offsetBytes + buffer.data.length > from;
+    if (isTouched) buffer.unmap();
+  }
 }
 
 /** Makes the blocks that the range touches valid and dirty. The folio is locked. */

@@ -114,10 +114,15 @@ export class BufferHead {
     this.isDelay = false;
   }
 
-  /** Forgets where it lies, and that it is dirty, as after a truncate (`discard_buffer`). */
-  discard(): void {
+  /** Forgets where it lies, so that its next write asks again. What is in flight goes on. */
+  unmap(): void {
     this.#device = null;
     this.isBoundary = false;
+  }
+
+  /** Forgets where it lies, and that it is dirty, as after a truncate (`discard_buffer`). */
+  discard(): void {
+    this.unmap();
     this.isNew = false;
     this.isDelay = false;
     this.clearDirty();

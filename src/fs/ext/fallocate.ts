@@ -212,7 +212,8 @@ async function punch(files: FileWriting, inode: ExtInode, request: Request): Pro
   await withoutFills(files, inode, async () => {
     await zeroInBlock(files, inode, startBytes, firstWhole);
     await zeroInBlock(files, inode, endWhole, endBytes);
-    await ctx.transactions.run((handle) => stamp(ctx, handle, inode, "mtime", "ctime"));
+    // What is punched may have been to raise the size on disk.
+    await ctx.transactions.run((handle) => setSize(files, handle, inode, inode.size));
     if (endWhole <= firstWhole) return;
     await truncateInodePagesRange(files.mappings.of(inode), firstWhole, endWhole - 1);
     await freeBlocks(files, inode, firstWhole / blockBytes, endWhole / blockBytes);

@@ -67,12 +67,14 @@ function changeSize(files: FileWriting, inode: ExtInode, sizeBytes: number): May
   });
 }
 
+/**
+ * Both sizes, also where data before the end is not on its way yet: a crash makes it a hole. For
+ * what is cut off was to raise the size on disk, and will not.
+ */
 function setSizes(ctx: ExtWriter, handle: Handle, inode: ExtInode, sizeBytes: number): void {
   stamp(ctx, handle, inode, "mtime", "ctime");
-  const isGrowing = sizeBytes > inode.size;
   inode.size = sizeBytes;
-  // Data that is not on its way yet does not become reachable by a cut.
-  inode.diskSize = isGrowing ? sizeBytes : Math.min(inode.diskSize, sizeBytes);
+  inode.diskSize = sizeBytes;
   inode.datasyncTid = handle.tid;
 }
 
