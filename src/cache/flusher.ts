@@ -16,8 +16,8 @@
  *  5. There is a timer only while something is dirty. It keeps the process alive, for the data's
  *     sake, unless there is nothing but time stamps.
  *
- * After `wb_workfn` and `wb_writeback` in `fs/fs-writeback.c` of Linux. Left out: cgroups, inodes that
- * change their device, laptop mode.
+ * After `wb_workfn` and `wb_writeback` in `fs/fs-writeback.c` of Linux. Left out: cgroups, inodes
+ * that change their device, laptop mode.
  */
 import { assert } from "../lib/assert.ts";
 import type { Timer } from "../lib/clock.ts";
