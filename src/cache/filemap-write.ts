@@ -6,7 +6,8 @@
  *                      copy          synchronous
  *                      writeEnd      dirty, `size` raised, and only then unlocked
  *
- *  1. A write into folios that are cached and free is synchronous and makes nothing, per folio.
+ *  1. A write into folios that are cached and free is synchronous, and makes no promise and nothing
+ *     else but the view to copy from.
  *  2. The caller holds `host.rwsem` for writing; appending and `IOCB_DSYNC` are its business.
  *  3. What was written before an error counts: the error is returned only by a write that has
  *     done nothing. The next one meets it again.
@@ -130,7 +131,8 @@ function copyChunk(
   const { posBytes } = iocb;
   const from = posBytes - folio.posBytes;
   const lengthBytes = Math.min(wantedBytes, folio.sizeBytes - from);
-  folio.bytes.set(bytes.subarray(done, done + lengthBytes), from);
+  if (lengthBytes === bytes.length) folio.bytes.set(bytes, from);
+  else folio.bytes.set(bytes.subarray(done, done + lengthBytes), from);
   const { lockSequence } = folio;
   try {
     const ended = mapping.ops.writeEnd!(iocb, mapping, posBytes, lengthBytes, lengthBytes, folio);

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { WrittenFile } from "../../test/support/written-file.ts";
 import { AssertionError } from "../lib/assert.ts";
 import { VirtualClock } from "../lib/clock.ts";
 import { MIB } from "../lib/units.ts";
@@ -73,4 +74,33 @@ test("the last put gives the frames back; one more is a bug", () => {
   expect(cache.arena.freeFrames).toBe(1024);
   expect(() => folio.put()).toThrow(AssertionError);
   expect(() => folio.get()).toThrow(AssertionError);
+});
+
+test("markDirtyLock dirties under the lock, when its turn comes", async () => {
+  const file = new WrittenFile();
+  const folio = file.clean(0);
+  folio.tryLock();
+  const dirtied = folio.markDirtyLock();
+  expect(folio.isDirty).toBe(false);
+  folio.unlock();
+  await dirtied;
+  expect([folio.isDirty, folio.isLocked, file.marksOf(0)]).toEqual([true, false, "DIRTY"]);
+  expect(file.clean(1).markDirtyLock()).toBeUndefined();
+  expect(file.folio(1).isDirty).toBe(true);
+  file.expectAtRest();
+});
+
+test("who waits for a write in flight is woken by its end, and can leave before", async () => {
+  const file = new WrittenFile();
+  const folio = file.startWrite(0);
+  const abort = new AbortController();
+  const leaving = folio.waitWriteback(abort.signal);
+  const staying = folio.waitWriteback();
+  abort.abort(new Error("no time"));
+  await expect(leaving).rejects.toThrow("no time");
+  expect(folio.isWriteback).toBe(true);
+  file.script.releaseWrites();
+  await staying;
+  expect(folio.waitWriteback()).toBeUndefined();
+  expect(() => folio.endWriteback()).toThrow(AssertionError);
 });
