@@ -87,6 +87,21 @@ describe.skipIf(!hasMke2fs)("handing out blocks", () => {
     await open.close();
   });
 
+  test("what an operation took that fails is the next one's", async () => {
+    const open = await openWriter(small());
+    const { blocks } = open.writer;
+    const request = { goal: 0, count: 50 };
+    const taken: BlockRun[] = [];
+    const failing = open.run((handle) => {
+      taken.push(blocks.allocate(handle, request), blocks.allocate(handle, request));
+      throw new FsError("EINTR");
+    });
+    await expect(failing).rejects.toMatchObject({ code: "EINTR" });
+    const first = taken[taken.length - 2]!;
+    expect(await open.run((handle) => blocks.allocate(handle, request))).toEqual(first);
+    await open.close();
+  });
+
   test("blocks freed twice, and blocks outside, are EUCLEAN and change nothing", async () => {
     const open = await openWriter(small());
     const { blocks, groups } = open.writer;

@@ -125,6 +125,20 @@ describe.skipIf(!hasMke2fs)("writing extent trees", () => {
     await open.close();
   });
 
+  test("extents that come in order fill their leaves", async () => {
+    const open = await openWriter(image());
+    const inode = await newFile(open);
+    const { writer } = open;
+    const perLeaf = 84;
+    for (let at = 0; at < 8 * perLeaf; at++) {
+      const isUnwritten = at % 2 === 0; // So that no two of them merge.
+      await open.run((handle) => extMapForWrite(writer, handle, inode, at, 1, { isUnwritten }));
+    }
+    expect(le16(inode.iBlock, EH.eh_depth)).toBe(2);
+    expect(await nodeCount(open, inode, 8 * perLeaf)).toBe(8 + 1);
+    await open.close();
+  });
+
   test("unwritten blocks that are written one by one in order stay two extents", async () => {
     const open = await openWriter(image());
     const inode = await newFile(open);
