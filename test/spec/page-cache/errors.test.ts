@@ -7,8 +7,10 @@ import {
   fileWriteAndWaitRange,
   genericBuffersFsync,
 } from "../../../src/cache/filemap-flush.ts";
+import { BdiWriteback } from "../../../src/cache/flusher.ts";
 import { writeCachePages } from "../../../src/cache/page-writeback.ts";
 import { evict } from "../../../src/cache/reclaim.ts";
+import { syncAll, syncfs } from "../../../src/cache/sync.ts";
 import {
   AOP_WRITEPAGE_ACTIVATE,
   WB_SYNC_ALL,
@@ -209,6 +211,18 @@ test("W48 the older flags tell once in all, EIO first, and the cursors of files 
   mapping.setError(-ENOSPC);
   expect(await filemapWriteAndWaitRange(mapping, 0, Infinity)).toBe(-EIO);
   expect(await filemapWriteAndWaitRange(mapping, 0, Infinity)).toBe(0);
+});
+
+test("W49 sync tells of no error and leaves it to fsync; syncfs tells of it once", async () => {
+  const file = new WrittenFile({ bdi: (cache) => new BdiWriteback({ cache }) });
+  const { sb } = file.script;
+  file.dirty(0);
+  file.script.writeStatuses.set(0, [-EIO]);
+  await syncAll([sb]);
+  expect([file.written, file.folio(0).isDirty]).toEqual([[0], false]);
+  expect([await file.fsync(), await file.fsync()]).toEqual([-EIO, 0]);
+  const { sbErrSince } = file.file;
+  expect([await syncfs(sb, sbErrSince), await syncfs(sb, sbErrSince)]).toEqual([-EIO, 0]);
 });
 
 /** Answers of `writepages`, one after the other; and another file of the same cache, in flight. */

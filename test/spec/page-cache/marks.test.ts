@@ -117,7 +117,7 @@ test("W8 a folio that is removed takes its marks along", () => {
   tagPagesForWriteback(file.mapping, 0, 10);
   expect(truncateInodePages(file.mapping, 3 * PAGE_BYTES)).toBeUndefined();
   expect(file.mapping.folioAt(3)).toBeUndefined();
-  expect([MARK_DIRTY, MARK_TOWRITE].map((mark) => file.mapping.pages.marked(mark))).toEqual([
+  expect([file.mapping.pages.marked(MARK_DIRTY), file.mapping.pages.marked(MARK_TOWRITE)]).toEqual([
     false,
     false,
   ]);
