@@ -19,10 +19,30 @@ import { le32, putLe32 } from "../../src/lib/bytes.ts";
 import { VirtualClock } from "../../src/lib/clock.ts";
 import { MIB } from "../../src/lib/units.ts";
 import { MemoryStore } from "../../src/store/memory-store.ts";
-import { recoverCopy } from "../support/dirty-image.ts";
+import { kernelManifest, makeDirtyImage, recoverCopy } from "../support/dirty-image.ts";
 import { requireRoot, requireTool, runTool, scratchDirectory } from "../support/tools.ts";
 
-const hasTools = ["mke2fs", "debugfs", "e2fsck", "mount", "losetup"]
+/** Directories come and go, files grow and shrink, freed blocks are used again. */
+const WORK = `
+import os
+def write(path, count):
+    with open(path, "wb") as f: f.write(bytes([len(path)]) * count)
+os.mkdir("a")
+for i in range(60): write(f"a/f{i}", i * 300)
+os.sync()
+os.mkdir("gone")
+for i in range(150): write(f"gone/{'n' * 40}{i}", 10)
+os.sync()
+for i in range(150): os.unlink(f"gone/{'n' * 40}{i}")
+os.rmdir("gone")
+os.sync()
+for i in range(40): write(f"a/reuse{i}", 5000)
+os.rename("a/f1", "renamed"); os.link("a/f2", "linked")
+os.sync()
+write("never-synced", 10)
+`;
+
+const hasTools = ["mke2fs", "debugfs", "e2fsck", "mount", "losetup", "python3"]
   .map(requireTool)
   .every(Boolean);
 const canMount = hasTools && requireRoot("mounting an image");
@@ -160,6 +180,29 @@ describe.runIf(hasTools)("logs that we wrote", () => {
     expect(labelIn(image)).toBe("label 800");
     runTool("e2fsck", ["-fn", image]);
   });
+
+  const kernelForms: readonly (readonly [string, string])[] = [
+    ["ext4", "-t ext4 -b 4096"],
+    ["ext3", "-t ext3 -b 1024"],
+  ];
+  test.runIf(canMount).each(kernelForms)(
+    "J108 a log that the kernel wrote is recovered by us to the same tree: %s",
+    async (name, args) => {
+      const options = { directory, name: `by-${name}`, sizeText: "32M", work: WORK };
+      const dirty = makeDirtyImage({ ...options, args: args.split(" ") });
+      const wanted = kernelManifest(directory, recoverCopy(directory, dirty));
+      const bytes = new Uint8Array(readFileSync(dirty));
+      const writable = await openWritable(bytes);
+      await writable.transactions.close();
+      const raw = bytes.subarray(1024, 2048); // Closing a file system does this, behind us.
+      putLe32(raw, SB.s_feature_incompat, le32(raw, SB.s_feature_incompat) & ~4);
+      sealSb(raw);
+      const own = join(directory, `own-${name}.img`);
+      writeFileSync(own, bytes);
+      expect(kernelManifest(directory, own)).toEqual(wanted);
+      runTool("e2fsck", ["-fn", own]);
+    },
+  );
 
   test("J25 a log on a device of its own is recovered by e2fsck", async () => {
     const journalPath = join(directory, "external.jnl");

@@ -48,9 +48,9 @@ export interface Crafted {
 }
 
 /**
- * Replays `log` into memory, in a file system that has little else; and lets a writable open recover
- * copies of the image, which must come to the same, however often it is broken off. Rejects as `replayIntoMemory`
- * does, and in any case if a byte of the image was written.
+ * Replays `log` into memory, in a file system that has little else; and lets a writable open
+ * recover copies of the image, which must come to the same, however often it is broken off.
+ * Rejects as `replayIntoMemory` does, and in any case if a byte of the image was written.
  */
 export async function replayCrafted(
   log: JournalBuilder,

@@ -68,6 +68,7 @@ export async function openWorld(
   image: Uint8Array,
   log: JournalBuilder,
   clock: Clock,
+  isOrdered = true,
 ): Promise<{ transactions: ExtTransactions; device: StoreBlockDevice; metadata: Metadata }> {
   const { blockBytes } = log;
   const device = new StoreBlockDevice(store, { clock });
@@ -81,6 +82,7 @@ export async function openWorld(
     clock,
     makeLog: (table) => new Journal({ file, device, clock }, table),
     firstTid: firstFreeTid(file.sb),
+    isOrdered,
   });
   return { transactions, device, metadata };
 }

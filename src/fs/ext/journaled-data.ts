@@ -6,9 +6,9 @@
  *                                                                 else from the device
  *     free of its blocks:    handle.forget(first, count)          revoked
  *
- * The copy in the cache of the device is the only one that is newer than home, and it stays until it
- * is home. So the folio of the file may be forgotten as soon as it was logged; who reads it again
- * reads through the device here, which looks into the transactions first.
+ * The copy in the cache of the device is the only one that is newer than home, and it stays until
+ * it is home. So the folio of the file may be forgotten as soon as it was logged; who reads it
+ * again reads through the device here, which looks into the transactions first.
  *
  *  1. A read sees what the newest operation has written, committed or not, as the folio would have.
  *  2. Writes of data past the log, and whatever else, go to the device below as they are.

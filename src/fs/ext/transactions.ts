@@ -115,8 +115,8 @@ export class ExtTransactions implements Transactions {
   }
 
   /**
-   * The bytes of block `blocknr` if they are newer than its home, else undefined: for who reads past
-   * the cache of metadata. Borrowed until the caller's stretch of code ends.
+   * The bytes of block `blocknr` if they are newer than its home, else undefined: for who reads
+   * past the cache of metadata. Borrowed until the caller's stretch of code ends.
    */
   newerThanHome(blocknr: number): Uint8Array | undefined {
     const block = this.#table.get(blocknr);
@@ -141,11 +141,19 @@ export class ExtTransactions implements Transactions {
     try {
       if (!this.#isClosed) await this.flush();
     } finally {
-      this.#isClosed = true;
-      this.#timer?.cancel();
-      this.#timer = null;
-      this.#table.clear();
+      this.abandon();
     }
+  }
+
+  /**
+   * Gives up what is not durable, without a write: for a mount that fails half way. Nothing may be
+   * run any more; what is under way must have ended.
+   */
+  abandon(): void {
+    this.#isClosed = true;
+    this.#timer?.cancel();
+    this.#timer = null;
+    this.#table.clear();
   }
 
   #throwIfFailed(): void {

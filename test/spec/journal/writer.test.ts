@@ -21,7 +21,7 @@ const V3 = { blockBytes: BLOCK, is64Bit: true, checksumVersion: 3 } as const;
 /** A disk in memory that keeps account, and fails or holds back what it is told to. */
 class TracedDisk extends MemoryStore {
   readonly trace: string[] = [];
-  /** Called before each write or flush with its name, as in `trace`; what it throws is the error. */
+  /** Called before each write or flush with its name, as in `trace`; it may throw its error. */
   before: (what: string) => Promise<void> | void = () => undefined;
 
   override readonly capabilities: StoreCapabilities = {
@@ -114,6 +114,16 @@ describe("commit", () => {
     expect(told).toEqual(["durable", "acknowledged"]);
   });
 
+  test("J89 in writeback mode a commit does not wait for data", async () => {
+    const recovered = await openWorld(disk, image, log, clock, false);
+    await recovered.transactions.run((handle) => {
+      handle.write(25).fill(1);
+      handle.orderIo();
+    });
+    await recovered.transactions.commit();
+    expect((await recoveredCopy(image, log))[25 * BLOCK]).toBe(1);
+  });
+
   test("J81 a block that changes while it is committed is logged as it was, then as it is", async () => {
     await transactions.run(set(25, 1));
     let release = (): void => undefined;
@@ -168,7 +178,7 @@ describe("commit", () => {
     expect(decodeHeader(logBlock(3))).toEqual({ type: 2, tid: 2 });
   });
 
-  test("J90 freed blocks are given back when they are durably free, not while homes are written", async () => {
+  test("J90 freed blocks are given back when durably free, not while homes are written", async () => {
     await transactions.run(set(25, 1));
     await transactions.commit();
     let release = (): void => undefined;
@@ -274,6 +284,15 @@ describe("homes and the tail", () => {
       expect(held).toBeLessThanOrEqual(cache.arena.frameCount / 8);
     }
   });
+});
+
+test("what is abandoned is not written, and leaves the cache", async () => {
+  await transactions.run(set(25, 1));
+  transactions.abandon();
+  expect([disk.trace, clock.pendingTimers]).toEqual([[], 0]);
+  expect(metadata.buffers.peek(25)?.isBusy).toBe(false);
+  await transactions.close();
+  expect(disk.trace).toEqual([]);
 });
 
 describe("failure", () => {
