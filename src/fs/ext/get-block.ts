@@ -121,7 +121,7 @@ function allocate(
   isNew: boolean,
 ): MaybeAsync<number> {
   const ran = ctx.transactions.run((handle) => {
-    allocateFolio(ctx, handle, inode, folio, fileBlock);
+    allocateFolio(ctx, handle, inode, folio);
     return { run: ctx.mapBlocks(inode, fileBlock, 1), onWritten: handle.orderIo() };
   });
   return andThen(ran, ({ run, onWritten }) => {
@@ -133,14 +133,11 @@ function allocate(
   });
 }
 
-/** Gives a place to what of `folio` was promised one, and to `fileBlock`; moves the size on disk. */
-function allocateFolio(
-  ctx: ExtWriter,
-  handle: Handle,
-  inode: ExtInode,
-  folio: Folio,
-  fileBlock: number,
-): void {
+/**
+ * Gives a place to what of `folio` was promised one, and to what else is dirty without one, so that
+ * no second operation is needed before the folio is submitted; moves the size on disk.
+ */
+function allocateFolio(ctx: ExtWriter, handle: Handle, inode: ExtInode, folio: Folio): void {
   const { blockBytes } = ctx.sb;
   const endBytes = Math.min(folio.posBytes + folio.sizeBytes, inode.size);
   const end = blocksOfBytes(endBytes, blockBytes);
@@ -148,16 +145,23 @@ function allocateFolio(
   inode.datasyncTid = handle.tid;
   for (let block = blockOfByte(folio.posBytes, blockBytes); block < end; ) {
     const promised = inode.delalloc?.next(block);
-    if (promised === undefined || promised.first >= end) break;
-    const first = Math.max(promised.first, block);
-    const count = Math.min(promised.end, end) - first;
-    const run = indMapForWrite(ctx, handle, inode, first, count, { isReserved: true });
-    takePromised(handle, inode, first, run.count);
-    block = first + run.count;
-  }
-  if (ctx.mapBlocks(inode, fileBlock, 1).physical === 0) {
-    indMapForWrite(ctx, handle, inode, fileBlock, 1, { isReserved: false });
+    const isPromised = promised !== undefined && promised.first <= block;
+    const next = (isPromised ? promised.end : promised?.first) ?? end;
+    const count = Math.min(next, end) - block;
+    if (isPromised) {
+      const run = indMapForWrite(ctx, handle, inode, block, count, { isReserved: true });
+      takePromised(handle, inode, block, run.count);
+      block += run.count;
+    } else {
+      block += isDirtyBlock(folio, block * blockBytes - folio.posBytes, blockBytes)
+        ? indMapForWrite(ctx, handle, inode, block, 1).count
+        : 1;
+    }
   }
   inode.mapSeq++;
   inode.diskSize = Math.max(inode.diskSize, endBytes);
+}
+
+function isDirtyBlock({ blockState }: Folio, offsetBytes: number, blockBytes: number): boolean {
+  return blockState === null || blockState.isDirty(offsetBytes, blockBytes);
 }
