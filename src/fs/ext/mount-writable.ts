@@ -20,12 +20,13 @@ import { le16 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
 import type { Random } from "../../lib/random.ts";
 import { ExtCore } from "./core.ts";
-import { COMPAT_HAS_JOURNAL, INCOMPAT_MMP } from "./features.ts";
+import { COMPAT_HAS_JOURNAL, INCOMPAT_MMP, RO_COMPAT_ORPHAN_PRESENT } from "./features.ts";
 import type { FoundSuperblock } from "./find-superblock.ts";
 import { SB, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "./layout.ts";
 import { MmpGuard } from "./mmp-guard.ts";
 import { openTransactions } from "./open-transactions.ts";
 import { processOrphans } from "./orphan-cleanup.ts";
+import { settleOrphanFile } from "./orphan-write.ts";
 import { type RecoverOptions, recoverJournal } from "./recover.ts";
 import type { JournalInfo } from "./recovery.ts";
 import { readSuperblock } from "./superblock.ts";
@@ -110,6 +111,11 @@ export class ExtMount {
     const attempt = async (work: () => Promise<void>): Promise<void> => {
       await work().catch((thrown: unknown) => failures.push(thrown));
     };
+    if (this.core.sb.hasRoCompat(RO_COMPAT_ORPHAN_PRESENT)) {
+      await attempt(async () => {
+        await this.writer.transactions.run((handle) => settleOrphanFile(this.writer, handle));
+      });
+    }
     await attempt(() => this.writer.transactions.close());
     if (failures.length === 0) await attempt(() => this.markClean());
     await attempt(() => this.#guard?.give() ?? Promise.resolve());

@@ -5,20 +5,27 @@
  *     list, then file    no links -> evicted    links -> cut to its size    entry taken out
  *
  *  1. Each is taken out in the operation that ends it, so a crash meanwhile only means to go on.
- *  2. Damage ends the processing of a list or file, with a warning; a list is cleared then.
+ *  2. Damage ends the processing of the list, which is cleared, or of one block of the file: with a
+ *     warning, and a note in the superblock that the volume is to be checked.
  *
  * After `ext4_orphan_cleanup` of Linux.
  */
 import { le16, le32 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
 import { blocksOfBytes } from "../../lib/units.ts";
+import { testBit } from "./bitmap.ts";
+import { groupOfInode } from "./block-goal.ts";
 import { evictInode, freeBlocksFrom } from "./evict.ts";
 import { COMPAT_ORPHAN_FILE } from "./features.ts";
 import { SB } from "./layout.ts";
 import { INO_BYTES, ORPHAN_TAIL_BYTES, orphanBlock, orphanBlockCount } from "./orphan.ts";
 import { adoptOrphan, orphanDel } from "./orphan-write.ts";
-import { STATE_ERROR } from "./superblock-write.ts";
+import { patchError, STATE_ERROR } from "./superblock-write.ts";
 import type { ExtWriter } from "./writer.ts";
+
+const DAMAGE_CODES: ReadonlySet<string> = new Set(["EUCLEAN", "EBADMSG", "ESTALE"]);
+/** `EXT4_ERR_EFSCORRUPTED`. */
+const ERROR_CORRUPTED = 5;
 
 /** What `processOrphans` has done. */
 export interface OrphanCleanup {
@@ -38,7 +45,8 @@ interface Slot {
  * before anybody else works on it (`ext4_orphan_cleanup`). Where the volume has known errors the
  * list is only cleared.
  *
- * @throws {FsError} `EIO`, `EROFS`; damage is a warning
+ * @throws {FsError} `EIO`, `EROFS`; `EUCLEAN` for an orphan file of an impossible size; other damage
+ *   is a warning
  */
 export async function processOrphans(ctx: ExtWriter, signal?: AbortSignal): Promise<OrphanCleanup> {
   const cleanup = new Cleanup(ctx, signal);
@@ -74,43 +82,54 @@ class Cleanup implements OrphanCleanup {
   async processList(): Promise<void> {
     const { sb } = this.#ctx;
     while (sb.lastOrphan !== 0) {
+      const ino = sb.lastOrphan;
       try {
-        await this.#process(sb.lastOrphan, undefined);
+        await this.#process(ino, undefined);
       } catch (thrown) {
-        this.#judge(thrown, "the orphan list");
-        return this.clearList();
+        await this.#judge(thrown, "the list of orphans", ino);
+        await this.clearList();
       }
     }
   }
 
   async processFile(): Promise<void> {
-    try {
-      for (const slot of await this.#slots()) await this.#process(slot.ino, slot);
-    } catch (thrown) {
-      this.#judge(thrown, "the orphan file");
+    const ctx = this.#ctx;
+    const blockCount = await ctx.metadata.run(
+      () => orphanBlockCount(ctx, ctx.inode(ctx.sb.orphanFileIno)),
+      this.#signal,
+    );
+    for (let fileBlock = 0; fileBlock < blockCount; fileBlock++) {
+      try {
+        for (const slot of await this.#slotsOf(fileBlock, blockCount)) {
+          await this.#process(slot.ino, slot);
+        }
+      } catch (thrown) {
+        await this.#judge(thrown, `block ${fileBlock} of the orphan file`, ctx.sb.orphanFileIno);
+      }
     }
   }
 
-  /** Lets errors pass that are not damage; of damage the volume and the user are told. */
-  #judge(thrown: unknown, where: string): void {
-    const isDamage =
-      thrown instanceof FsError && ["EUCLEAN", "EBADMSG", "ESTALE"].includes(thrown.code);
+  /** Lets errors pass that are not damage; damage is noted in the volume, and told the user. */
+  async #judge(thrown: unknown, where: string, ino: number): Promise<void> {
+    const isDamage = thrown instanceof FsError && DAMAGE_CODES.has(thrown.code);
     if (!isDamage) throw thrown;
-    this.#ctx.warn(`${where} is damaged, and not processed further: ${thrown.message}`);
+    const ctx = this.#ctx;
+    ctx.warn(`${where} is damaged, and not processed further: ${thrown.message}`);
+    const record = { code: ERROR_CORRUPTED, ino, block: 0, where: "orphan_cleanup" };
+    await ctx.transactions.run((handle) => {
+      patchError(ctx.superblock.edit(handle), record, ctx.now());
+    }, this.#signal);
   }
 
-  async #slots(): Promise<readonly Slot[]> {
+  async #slotsOf(fileBlock: number, blockCount: number): Promise<readonly Slot[]> {
     const ctx = this.#ctx;
     return ctx.metadata.run(() => {
       const file = ctx.inode(ctx.sb.orphanFileIno);
-      const blockCount = orphanBlockCount(ctx, file);
+      const { data } = orphanBlock(ctx, file, fileBlock, blockCount);
       const slots: Slot[] = [];
-      for (let fileBlock = 0; fileBlock < blockCount; fileBlock++) {
-        const { data } = orphanBlock(ctx, file, fileBlock, blockCount);
-        for (let at = 0; at + INO_BYTES <= data.length - ORPHAN_TAIL_BYTES; at += INO_BYTES) {
-          const ino = le32(data, at);
-          if (ino !== 0) slots.push({ ino, fileBlock, at });
-        }
+      for (let at = 0; at + INO_BYTES <= data.length - ORPHAN_TAIL_BYTES; at += INO_BYTES) {
+        const ino = le32(data, at);
+        if (ino !== 0) slots.push({ ino, fileBlock, at });
       }
       return slots;
     }, this.#signal);
@@ -121,8 +140,11 @@ class Cleanup implements OrphanCleanup {
     const isGood = ino >= ctx.sb.firstIno && ino <= ctx.sb.inodeCount && !this.#seen.has(ino);
     if (!isGood) throw new FsError("EUCLEAN", { detail: `inode ${ino} cannot be an orphan` });
     this.#seen.add(ino);
-    const inode = await ctx.metadata.run(() => ctx.inode(ino), this.#signal);
-    if (inode.mode === 0) throw new FsError("EUCLEAN", { detail: `inode ${ino} is free` });
+    const inode = await ctx.metadata.run(() => {
+      // What a free inode says about its blocks is not true any more.
+      if (!isInUse(ctx, ino)) throw new FsError("EUCLEAN", { detail: `inode ${ino} is free` });
+      return ctx.inode(ino);
+    }, this.#signal);
     adoptOrphan(ctx, inode, slot);
     if (inode.linksCount === 0) {
       await evictInode(ctx, inode, this.#signal);
@@ -133,4 +155,10 @@ class Cleanup implements OrphanCleanup {
     await ctx.transactions.run((handle) => orphanDel(ctx, handle, inode), this.#signal);
     this.truncatedCount++;
   }
+}
+
+/** True if the bitmap says that inode `ino` is in use. Restartable. */
+function isInUse(ctx: ExtWriter, ino: number): boolean {
+  const group = groupOfInode(ctx.sb, ino);
+  return testBit(ctx.groups.bitmap("inodes", group), (ino - 1) % ctx.sb.inodesPerGroup);
 }

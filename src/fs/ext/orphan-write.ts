@@ -178,6 +178,14 @@ function unlinkFromList(
 }
 
 /**
+ * Notes that the orphan file is empty, if it is: at the end of a mount (`orphan_present`).
+ */
+export function settleOrphanFile(ctx: ExtWriter, handle: Handle): void {
+  for (const place of orphansOf(ctx).places.values()) if (place.kind === "file") return;
+  ctx.superblock.setFeature(handle, "roCompat", RO_COMPAT_ORPHAN_PRESENT, false);
+}
+
+/**
  * Takes notice of an orphan that an earlier mount has left at the head of the list, or in this slot
  * of the file, so that `orphanDel` finds it. Nothing is changed on disk.
  */
