@@ -260,12 +260,12 @@ class BufferedWrite implements IomapWriteContext {
 
   /** Rule 4: after a copy that counts as nothing. */
   #tryAgain(iter: IomapIter, wantedBytes: number, copiedBytes: number): MaybeAsync<boolean> {
+    const isHopeless = copiedBytes === 0 && this.#chunkBytes === PAGE_BYTES;
     if (this.#chunkBytes > PAGE_BYTES) this.#chunkBytes /= 2;
-    else if (copiedBytes === 0)
-      throw new FsError("EFAULT", { detail: "the source gives no bytes" });
-    return andThen(this.#dropBehindEof(iter, wantedBytes), () =>
-      copiedBytes > 0 ? this.#writePiece(iter, copiedBytes) : true,
-    );
+    return andThen(this.#dropBehindEof(iter, wantedBytes), () => {
+      if (isHopeless) throw new FsError("EFAULT", { detail: "the source gives no bytes" });
+      return copiedBytes > 0 ? this.#writePiece(iter, copiedBytes) : true;
+    });
   }
 
   /** Takes folios out that were made for bytes behind the file's end (`iomap_write_failed`). */

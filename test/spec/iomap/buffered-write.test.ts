@@ -92,6 +92,14 @@ test("I22 of a long run only the blocks at its ends are read", async () => {
   expect(equalBytes(fs.expected(0, 262144), expected)).toBe(true);
 });
 
+test("I22 blocks behind the end of the file are zeroed, and not read", async () => {
+  const fs = fsOf([M(0, 16384)], { sizeBytes: 5000 });
+  const expected = fs.expected(0, 5120).fill(0x77, 4500);
+  expect(await fs.requestsOf(() => fs.fillFile(4500, 2000))).toEqual(["R[4096,5120)"]);
+  expect(fs.folio().bytes.subarray(4096, 5120)).toEqual(expected.subarray(4096));
+  expect(fs.folio().bytes.subarray(6500, 7168)).toEqual(new Uint8Array(668));
+});
+
 test("I23 whole blocks are written without a read", async () => {
   const fs = fsOf([M(0, 16384)]);
   expect(await fs.requestsOf(() => fs.fillFile(9216, 2048))).toEqual([]);
@@ -279,6 +287,39 @@ test("I35 blocks that were zeroed around a copy that failed are not taken for da
   expect(await codeOf(() => fs.write(100, { ...source, prepare: () => 6000 }))).toBe("EFAULT");
   expect(fs.uptodateBlocks(fs.folio())).toEqual([]);
   expect(await fs.read(0, 6144)).toEqual(new Uint8Array(6144));
+});
+
+test("I35 a short copy into a folio of one block is nothing too", async () => {
+  const fs = fsOf([H(0, 16384)], { blockBytes: 4096, order: 0 });
+  fs.addFolio(0).bytes.fill(0xaa);
+  fs.folio().unlock();
+  const source = shortSource(3000, 0);
+  expect(await codeOf(() => fs.write(100, { ...source, prepare: () => 3000 }))).toBe("EFAULT");
+  expect([fs.folio().isUptodate, fs.folio().isDirty]).toEqual([false, false]);
+});
+
+test("I35 a source that gives nothing of a large piece is asked for a smaller one", async () => {
+  const fs = fsOf([H(0, 16384)]);
+  const lengths: number[] = [];
+  const source = shortSource(16384, 16384);
+  const copy: IomapWriteSource["copy"] = (fromBytes, into) => {
+    lengths.push(into.length);
+    return into.length > 4096 ? 0 : source.copy(fromBytes, into);
+  };
+  expect(await fs.write(0, { ...source, copy })).toBe(16384);
+  expect(lengths).toEqual([16384, 8192, 4096, 4096, 4096, 4096]);
+});
+
+test("I35 a write behind the end that comes to nothing leaves no folio there", async () => {
+  const fs = fsOf([], { sizeBytes: 0, order: 0 });
+  const source = shortSource(20000, 0);
+  expect(await codeOf(() => fs.write(0, { ...source, prepare: () => 20000 }))).toBe("EFAULT");
+  expect(fs.mapping.nrpages).toBe(0);
+
+  const broken = fsOf([M(0, 16384)], { sizeBytes: 100 });
+  broken.device.statusOf = () => -EIO;
+  expect(await codeOf(() => broken.fillFile(50, 16000))).toBe("EIO");
+  expect(broken.folio().isLocked).toBe(false);
 });
 
 test("I36 a short copy into an uptodate folio counts", async () => {

@@ -188,6 +188,11 @@ test("I53 with nothing dirty behind the write all behind it goes", async () => {
   expect(await punchesOf({ prepare })).toEqual(["[1024,16384)"]);
 });
 
+test("I53 a clean folio that is uptodate as a whole keeps nothing", async () => {
+  const prepare: EndOptions["prepare"] = (_fs, folio) => folio.markUptodate();
+  expect(await punchesOf({ prepare })).toEqual(["[1024,16384)"]);
+});
+
 test("I54 behind the end of the file dirty blocks do not count", async () => {
   const prepare: EndOptions["prepare"] = (fs, folio) => dirty(fs, folio, [0, 1, 3]);
   const options = { sizeBytes: 1500, endBytes: 8192, writtenBytes: 1500, prepare };
