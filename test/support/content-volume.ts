@@ -127,7 +127,7 @@ export class ContentVolume {
     return into.subarray(0, doneBytes);
   }
 
-  /** Writes all down without a clean end: what a crash right now would leave, caches of disks aside. */
+  /** Writes all down without a clean end. */
   async syncAndSave(path: string = this.#path): Promise<void> {
     await this.content.sync();
     await this.ctx.transactions.commit();

@@ -72,9 +72,9 @@ function checkMode(mode: number): void {
  * Does to the bytes `offsetBytes` .. + `lengthBytes` of a regular file what `mode` says
  * (`fallocate(2)`).
  *
- * @throws {FsError} `EINVAL` for an empty or negative range, or one that is not of whole blocks where
- *   it has to be; `EOPNOTSUPP` for a mode that there is not, or that a block map cannot; `EFBIG`,
- *   `ENOSPC`, `EPERM`, `EIO`
+ * @throws {FsError} `EINVAL` for an empty or negative range, or one that is not of whole blocks
+ *   where it has to be; `EOPNOTSUPP` for a mode that there is not, or that a block map cannot;
+ *   `EFBIG`, `ENOSPC`, `EPERM`, `EIO`
  * @throws the reason of `signal`, while it waits for its turn
  */
 export function fallocateFile(
@@ -251,7 +251,7 @@ async function flushAndDrop(files: FileWriting, inode: ExtInode, fromBytes: numb
   await truncateInodePages(mapping, fromBytes);
 }
 
-/** Moves the extents from block `from` on by `delta` blocks, in as many operations as that takes. */
+/** Moves the extents from block `from` on by `delta` blocks, in as many operations as it takes. */
 async function shift(
   files: FileWriting,
   inode: ExtInode,

@@ -29,8 +29,9 @@ import type { ExtInode } from "./inode.ts";
 import { extWriteHooks } from "./iomap-write.ts";
 
 /**
- * Writes `bytes` to the file at `iocb.posBytes`, with `IOCB_APPEND` at its end, and moves `posBytes`
- * on. With `IOCB_DSYNC` what was written is durable on return. Memory is borrowed until then.
+ * Writes `bytes` to the file at `iocb.posBytes`, with `IOCB_APPEND` at its end, and moves
+ * `posBytes` on. With `IOCB_DSYNC` what was written is durable on return. Memory is borrowed until
+ * then.
  *
  * Returns the bytes written, fewer only after an error, which the next call meets again; `-EAGAIN`
  * with `IOCB_NOWAIT` if nothing can be written at once.

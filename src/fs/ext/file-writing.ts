@@ -2,7 +2,7 @@
  * What all changes of the content of a file share: who does them, what a file allows, how its ends
  * are zeroed, when it was changed.
  *
- *     write, truncate, fallocate --> inode.rwsem --> mapping.invalidateLock --> folios --> operation
+ *     write, truncate .. --> inode.rwsem --> mapping.invalidateLock --> folios --> operation
  *
  * After `fs/ext4/file.c` and `fs/ext4/inode.c` of Linux.
  */

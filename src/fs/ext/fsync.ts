@@ -2,7 +2,7 @@
  * Making one file durable: its data, then the transactions that its inode and its map are in.
  *
  *     data written and waited for --> blocks converted, size on disk (before writeback ends)
- *                                 --> commit up to the inode's transaction, which flushes the device
+ *                                 --> commit up to the inode's transaction, with a flush
  *                                 --> or, if that has been, only the flush
  *
  * After `ext4_sync_file` and `ext4_fsync_journal` in `fs/ext4/fsync.c` of Linux.

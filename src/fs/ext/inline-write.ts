@@ -2,8 +2,8 @@
  * Content that lies in the inode: changed in place while it fits, moved into a block when it does
  * not any more.
  *
- *     inode    | i_block, 60 bytes | .. | system.data |     one operation changes it, nothing is dirty
- *     block    | content            0 0 0 0 0 0 0 0 0 |     written before the commit that leads to it
+ *     inode    | i_block, 60 bytes | .. | system.data |   changed by one operation, never dirty
+ *     block    | content            0 0 0 0 0 0 0 0 0 |   written before the commit that shows it
  *
  * After `fs/ext4/inline.c` (`ext4_try_to_write_inline_data`, `ext4_convert_inline_data`).
  */
@@ -62,8 +62,8 @@ function change(
 }
 
 /**
- * Writes `bytes` at `iocb.posBytes`, which moves on, into an inline file, where they fit. `rwsem` is
- * held. Returns their number.
+ * Writes `bytes` at `iocb.posBytes`, which moves on, into an inline file, where they fit. `rwsem`
+ * is held. Returns their number.
  */
 export function writeInline(
   files: FileWriting,

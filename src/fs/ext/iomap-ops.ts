@@ -38,8 +38,8 @@ import { inlineDataOf } from "./xattr.ts";
 const RUN_BLOCKS_MAX = 2 ** 24;
 
 /**
- * Fills `iomap` with `run`, which begins at `fileBlock`; of a hole with what of it is promised room,
- * or with what lies before that.
+ * Fills `iomap` with `run`, which begins at `fileBlock`; of a hole with what of it is promised
+ * room, or with what lies before that.
  */
 export function setRun(
   core: ExtCore,

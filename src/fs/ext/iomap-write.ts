@@ -58,8 +58,8 @@ function promise(ctx: ExtWriter, inode: ExtInode, wanted: number, iomap: Iomap):
 }
 
 /**
- * The operations of files with extents for `IOMAP_WRITE`, `IOMAP_ZERO` and `IOMAP_FAULT`. They throw
- * `ENOSPC`, and what reading the map fails with.
+ * The operations of files with extents for `IOMAP_WRITE`, `IOMAP_ZERO` and `IOMAP_FAULT`. They
+ * throw `ENOSPC`, and what reading the map fails with.
  */
 export function extIomapWriteOps(ctx: ExtWriter): IomapOps<ExtInode> {
   const { core } = ctx;

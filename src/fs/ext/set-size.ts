@@ -107,8 +107,9 @@ function shrink(files: FileWriting, inode: ExtInode, sizeBytes: number): MaybeAs
 }
 
 /**
- * Frees the blocks behind the end of `inode`, and takes it out of the orphans unless it has no name:
- * the second half of a cut, also of one that a crash has interrupted. Nothing of them is cached.
+ * Frees the blocks behind the end of `inode`, and takes it out of the orphans unless it has no
+ * name: the second half of a cut, also of one that a crash has interrupted. Nothing of them is
+ * cached.
  */
 export function freeBehindEnd(ctx: ExtWriter, inode: ExtInode): MaybeAsync<void> {
   const done = ctx.transactions.run((handle) => {
