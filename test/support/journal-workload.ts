@@ -37,7 +37,8 @@ const COUNTER_START = 1000;
 const FREE = 0;
 const META = 1;
 const DATA = 2;
-const DATA_STAMP = 0x6461_7461;
+/** What blocks of data begin with. */
+export const DATA_STAMP = 0x6461_7461;
 /** What blocks of metadata begin with: the magic number, so that their copies are escaped. */
 const META_STAMP = 0xc03b_3998;
 

@@ -108,7 +108,10 @@ export class Attempt implements Handle {
       if (seal !== undefined) known.seal = seal;
       return known.data;
     }
-    assert(!this.#isForgotten(blocknr), "a block that was freed is not written");
+    if (this.#isForgotten(blocknr)) {
+      const detail = `block ${blocknr} is freed and changed at once: it is used twice`;
+      throw new FsError("EUCLEAN", { detail });
+    }
     const block = known ?? this.#table.add(blocknr, this.#metadata.buffer(blocknr));
     this.#touch(block, known === undefined, seal);
     return block.data;

@@ -74,6 +74,14 @@ describe("run", () => {
     expect([test.block(101)[0], test.block(140)[0]]).toEqual([2, 41]);
   });
 
+  it("refuses to change a block that it has freed: only a damaged image leads there", () => {
+    const twice = (handle: Handle): void => {
+      handle.forget(100, 8);
+      handle.write(103);
+    };
+    expect(() => transactions.run(twice)).toThrow(/EUCLEAN.*103/);
+  });
+
   it("refuses a block outside the file system", () => {
     expect(() => transactions.run((handle) => handle.write(2 ** 40))).toThrow(/EUCLEAN/);
     expect(() => transactions.run((handle) => handle.create(-1))).toThrow(/EUCLEAN/);

@@ -29,7 +29,7 @@ const COMMIT_INTERVAL_MS = 5000;
 /** Share of the arena that blocks may take which are not home. */
 const HELD_SHARE = 8;
 /** Blocks that may be held however small the arena: what the largest operation needs, twice. */
-const HELD_MIN = 32;
+const HELD_MIN = 40;
 /** Room that an operation finds at its beginning, in a log that is not tiny. */
 const ROOM_MIN = 64;
 /** Part of a transaction that is kept for what `beforeCommit` writes. */
@@ -252,13 +252,20 @@ export class ExtTransactions implements Transactions {
   }
 
   #startTimer(): void {
-    this.#timer ??= this.#clock.setTimer(COMMIT_INTERVAL_MS, () => this.#commitSoon(), true);
+    const fire = (): void => {
+      this.#timer = null;
+      this.#commitSoon();
+    };
+    this.#timer ??= this.#clock.setTimer(COMMIT_INTERVAL_MS, fire, true);
   }
 
   /** Commits without anybody who waits: a failure is kept, and met by the next operation. */
   #commitSoon(): void {
     if (this.#switching !== null || this.#isClosed) return;
-    this.#commitRunning().catch(() => undefined);
+    this.#commitRunning().catch(() => {
+      const isToBeTried = this.#failure === undefined && !this.#running.isEmpty;
+      if (isToBeTried && !this.#isClosed) this.#startTimer();
+    });
   }
 
   async #commitRunning(): Promise<void> {

@@ -1,11 +1,19 @@
 /** Power cuts at every write and flush of a workload: cases J81, J82, J84, J91, J93 to J97. */
 import { describe, expect, test } from "vitest";
+import { be32 } from "../../../src/lib/bytes.ts";
 import { VirtualClock } from "../../../src/lib/clock.ts";
+import { FsError } from "../../../src/lib/errno.ts";
 import { Random } from "../../../src/lib/random.ts";
+import { MemoryStore } from "../../../src/store/memory-store.ts";
 import { SimDisk } from "../../../src/store/sim-disk.ts";
 import { sleep } from "../../../src/store/sleep.ts";
 import { craftImage, JournalBuilder, type LogOptions, runsOf } from "../../support/crafted-log.ts";
-import { JournalWorld, openWorld, recoveredCopy } from "../../support/journal-workload.ts";
+import {
+  DATA_STAMP,
+  JournalWorld,
+  openWorld,
+  recoveredCopy,
+} from "../../support/journal-workload.ts";
 
 /** Runs `work` while virtual time goes on. */
 async function drive<T>(clock: VirtualClock, work: Promise<T>): Promise<T> {
@@ -80,6 +88,50 @@ const forms: readonly (readonly [string, LogOptions])[] = [
   ["v1 sums", { checksum: 1, is64Bit: false }],
   ["v2", { checksum: 2 }],
 ];
+
+/** A disk on which one write fails, counted from 1; a cut then leaves what has completed. */
+class FailingDisk extends MemoryStore {
+  failAt = 0;
+  #count = 0;
+
+  override async write(...args: Parameters<MemoryStore["write"]>): Promise<void> {
+    const [, from] = args;
+    const isData = from instanceof Uint8Array && be32(from, 0) === DATA_STAMP; // Its owner's affair.
+    if (!isData && ++this.#count === this.failAt) throw new FsError("EIO");
+    await super.write(...args);
+  }
+}
+
+describe("write errors", () => {
+  test("J94 whichever write fails, nothing acknowledged is lost and nothing is half done", async () => {
+    const codes = new Set<string>();
+    for (let failAt = 1; failAt < 160; failAt += 3) {
+      const random = new Random(failAt);
+      const log = new JournalBuilder({ blockBytes: 1024, start: 0, sequence: 1 });
+      const image = craftImage(log, {}, runsOf(log, {}));
+      image.fill(0, 10 * 1024, 60 * 1024);
+      const disk = new FailingDisk(image);
+      const clock = new VirtualClock();
+      const { transactions, device } = await openWorld(disk, image, log, clock);
+      const world = new JournalWorld(transactions, device, 1024, random);
+      disk.failAt = failAt;
+      const work = async (): Promise<void> => {
+        for (let op = 0; op < 100; op++) {
+          await world.step();
+          if (random.chance(0.3)) await world.sync();
+          if (random.chance(0.1)) await transactions.log.checkpoint();
+        }
+      };
+      const code = await work().then(
+        () => "none",
+        (thrown: FsError) => thrown.code,
+      );
+      codes.add(code);
+      world.check(await recoveredCopy(image, log), world.acknowledged);
+    }
+    expect(codes).toContain("EIO");
+  }, 60_000);
+});
 
 describe("power cuts", () => {
   test.each(forms)(

@@ -347,8 +347,11 @@ describe("failure", () => {
     });
     await transactions.run(set(25, 1));
     await expect(transactions.commit()).rejects.toMatchObject({ code: "EUCLEAN" });
+    await clock.advance(5000); // In vain, too.
     isBroken = false;
-    await transactions.commit();
+    await clock.advance(5000);
+    await settle();
+    expect(transactions.committedTid).toBe(2);
     expect((await recoveredCopy(image, log))[25 * BLOCK]).toBe(1);
     expect(device.isReadOnly).toBe(false);
   });
