@@ -1,8 +1,8 @@
 /**
  * Names come into the index of a large directory, which grows with them.
  *
- *     leaf full     its names sorted by hash:  | low half |    -> stays     entry (hash, new leaf)
- *                                              | high half |   -> new leaf  goes into the node above
+ *     leaf full     its names sorted by hash:  | low half | high half |
+ *                                                 stays       new leaf, entry (hash, leaf) above
  *     node full     its high half of entries goes into a new node, an entry for it into the one
  *                   above
  *     all full      a new node takes all entries of the root, which then has one: one level more

@@ -49,7 +49,7 @@ export function inlineDirInit(
   dir.diskSize = dir.size;
 }
 
-/** Puts `record` into the inline directory `dir`; false, with nothing changed, if it has no room. */
+/** Puts `record` into the inline directory `dir`; false if it has no room: nothing is changed. */
 export function inlineDirAdd(
   ctx: ExtWriter,
   handle: Handle,

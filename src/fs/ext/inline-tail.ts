@@ -66,9 +66,9 @@ export function writeInodeXattrs(inode: ExtInode, entries: readonly XattrEntry[]
 }
 
 /**
- * Makes `tail`, at most `inlineTailMax` bytes, the data behind `i_block`, and `inode` an inline one;
- * null takes the attribute away, and the inode is none any more. `i_block`, a map in it, and the
- * size are the caller's.
+ * Makes `tail`, at most `inlineTailMax` bytes, the data behind `i_block`, and `inode` an inline
+ * one; null takes the attribute away, and the inode is none any more. `i_block`, a map in it, and
+ * the size are the caller's.
  */
 export function setInlineTail(
   ctx: ExtWriter,

@@ -325,7 +325,7 @@ export function decodeDevice(iBlock: Uint8Array): DeviceNumber {
 /** Puts a device number into `i_block`, in the old form if it fits (`old_valid_dev`). */
 export function encodeDevice(iBlock: Uint8Array, { major, minor }: DeviceNumber): void {
   const isOld = major <= 0xff && minor <= 0xff;
-  const wide = (minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12);
+  const wide = (minor & 0xff) | (major << 8) | ((minor >>> 8) * 0x10_0000);
   putLe32(iBlock, 0, isOld ? (major << 8) | minor : 0);
   putLe32(iBlock, 4, isOld ? 0 : wide);
 }

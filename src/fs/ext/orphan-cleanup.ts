@@ -45,8 +45,8 @@ interface Slot {
  * before anybody else works on it (`ext4_orphan_cleanup`). Where the volume has known errors the
  * list is only cleared.
  *
- * @throws {FsError} `EIO`, `EROFS`; `EUCLEAN` for an orphan file of an impossible size; other damage
- *   is a warning
+ * @throws {FsError} `EIO`, `EROFS`; `EUCLEAN` for an orphan file of an impossible size: other
+ *   damage is a warning
  */
 export async function processOrphans(ctx: ExtWriter, signal?: AbortSignal): Promise<OrphanCleanup> {
   const cleanup = new Cleanup(ctx, signal);

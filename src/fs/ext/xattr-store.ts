@@ -33,7 +33,7 @@ import {
   xattrEntryHash,
 } from "./xattr-edit.ts";
 
-/** Values that leave no room for another entry in a block have an inode (`.._MIN_LARGE_EA_SIZE`). */
+/** Values that leave no room for another entry in a block have an inode of their own at once. */
 const LARGE_LEAVES_BYTES = 56;
 
 /** Which attribute, by its stored name. */

@@ -2,7 +2,7 @@
  * Setting extended attributes by the names that users know, with the rules that the name brings.
  *
  *     user.*                     regular files and directories only
- *     system.posix_acl_*         checked and stored in another form, changes the mode (`acl-write.ts`)
+ *     system.posix_acl_*         checked, stored in another form; changes the mode (`acl-write.ts`)
  *     trusted.* security.* gnu.* as they are; who may is the caller's question
  *     all others                 not supported: also what the format keeps for itself
  *

@@ -90,7 +90,7 @@ describe.skipIf(!hasTools)("orphans", () => {
     ["list", LIST],
     ["file", IN_FILE],
   ] as const) {
-    test(`J98 three unlinked files and one without a name are deleted by the next mount: ${what}`, async () => {
+    test(`J98 unlinked files and one without a name are deleted by the next mount: ${what}`, async () => {
       const open = await openWriter(image(`j98-${what}`, args));
       await make(open, "stays");
       const before = freeOf(open);
