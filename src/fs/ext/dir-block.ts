@@ -186,6 +186,15 @@ export class DirWalk {
     return true;
   }
 
+  /** As `next`, to the record with the stored name `name`. */
+  find(name: Uint8Array): boolean {
+    const { length } = name;
+    while (this.advance()) {
+      if (this.nameBytes === length && this.ino !== 0 && this.hasName(name)) return true;
+    }
+    return false;
+  }
+
   /** True for `.` and `..`, which are stored plainly in every directory. */
   get isDot(): boolean {
     const { data, nameAt, nameBytes } = this;

@@ -21,7 +21,7 @@ import { type DirNames, type DirState, knownDirState, MANY } from "./dir-state.t
 import { htreeFind, INDEX_UNUSABLE, verifyIndexBlock } from "./htree.ts";
 import type { ExtInode } from "./inode.ts";
 import { I_BLOCK_BYTES } from "./layout.ts";
-import type { WantedName } from "./wanted-name.ts";
+import { type WantedName, walkTo } from "./wanted-name.ts";
 import { inlineTailOf } from "./xattr.ts";
 
 /**
@@ -90,7 +90,7 @@ function findInline(
   wanted: WantedName,
 ): DirSlot | undefined {
   for (const walk of inlineWalks(ctx, dir, shape)) {
-    while (walk.next()) if (wanted.matches(walk)) return { walk, fileBlock: INLINE, blocknr: 0 };
+    if (walkTo(walk, wanted)) return { walk, fileBlock: INLINE, blocknr: 0 };
   }
   return undefined;
 }
@@ -164,10 +164,8 @@ function findInBlock(
   const { data, count, blocknr } = readDirBlock(ctx, dir, shape, fileBlock);
   if (data === undefined) return { slot: undefined, count };
   const walk = new DirWalk(data, shape, `file block ${fileBlock}`);
-  while (walk.next()) {
-    if (wanted.matches(walk)) return { slot: { walk, fileBlock, blocknr }, count };
-  }
-  return { slot: undefined, count };
+  const slot = walkTo(walk, wanted) ? { walk, fileBlock, blocknr } : undefined;
+  return { slot, count };
 }
 
 /** Blocks of a directory that is not inline. Throws `EUCLEAN` for a size that cannot be. */

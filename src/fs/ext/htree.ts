@@ -29,7 +29,7 @@ import { DX_HASH_TEA } from "./dir-hash.ts";
 import { INCOMPAT_LARGE_DIR } from "./features.ts";
 import type { ExtInode } from "./inode.ts";
 import type { BlockVerifier } from "./metadata.ts";
-import type { WantedName } from "./wanted-name.ts";
+import { type WantedName, walkTo } from "./wanted-name.ts";
 
 /** Returned where the index cannot be used: search the blocks one by one. */
 export const INDEX_UNUSABLE = -1;
@@ -212,8 +212,7 @@ export class DxSearch {
   #searchLeaf(fileBlock: number, wanted: WantedName): DxFound | undefined {
     const { data, blocknr } = this.block(fileBlock, verifyDirBlock);
     const walk = new DirWalk(data, this.#shape, `file block ${fileBlock}`);
-    while (walk.next()) if (wanted.matches(walk)) return { fileBlock, blocknr, walk };
-    return undefined;
+    return walkTo(walk, wanted) ? { fileBlock, blocknr, walk } : undefined;
   }
 
   /** A verified block of the directory, and where it lies. */

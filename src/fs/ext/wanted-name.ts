@@ -77,6 +77,13 @@ export function wantedName(
   };
 }
 
+/** Goes on with `walk` to the record that `wanted` means; false at the end. */
+export function walkTo(walk: DirWalk, wanted: WantedName): boolean {
+  if (wanted.stored !== undefined) return walk.find(wanted.stored);
+  while (walk.next()) if (wanted.matches(walk)) return true;
+  return false;
+}
+
 function foldedName(ctx: ExtContext, name: Uint8Array): WantedName {
   const encoding = le16(ctx.sb.raw, SB.s_encoding);
   if (encoding !== ENCODING_UTF8_12_1) {
