@@ -170,7 +170,7 @@ export class TreeCopier {
       case "directory":
         if (this.#options.recursive !== true) {
           const text = `${pathText(from)} is a directory (not copied)`;
-          const what = "Recursive option not enabled, cannot copy a directory";
+          const what = "Path is a directory";
           throw cpError("ERR_FS_EISDIR", what, "EISDIR", text, pathText(from));
         }
         return this.#copyDirectory(source, from, to, target);

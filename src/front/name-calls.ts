@@ -24,6 +24,7 @@ const S_IFLNK = 0o120000;
 const DIR_MODE_DEFAULT = 0o777;
 const LINK_MODE = 0o777;
 const TARGET_BYTES_MAX = 4095;
+const SLASH = 0x2f;
 
 /** A name and the directory it stands or could stand in. */
 export interface Place {
@@ -266,9 +267,9 @@ export abstract class NameCalls extends AttributeCalls {
     for (let part = bytes; ; ) {
       const found = await this.#directoryAt(part, where);
       if (found) break;
-      const { parent, bare } = lastNameOf(part);
-      missing.push(missing.length === 0 ? part : bare);
-      part = parent;
+      missing.push(part);
+      if (await this.#directoryAt(lastNameOf(part).parent, where)) break;
+      part = part.subarray(0, part.lastIndexOf(SLASH));
     }
     const first = missing.at(-1);
     if (first !== undefined && this.writer === undefined) {

@@ -216,13 +216,21 @@ export function sorted(value: unknown): unknown {
   return [...value].sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
 }
 
-/** Makes the tree, its image, and goes into the tree, or into a mount of the image. */
-export async function makeTwins(scratch: string, oracle: "directory" | "mount"): Promise<Twins> {
+/**
+ * Makes the tree, its image, and goes into the tree, or into a mount of the image. "writable" is as
+ * "directory", with a volume that may be changed.
+ */
+export async function makeTwins(
+  scratch: string,
+  oracle: "directory" | "mount" | "writable",
+): Promise<Twins> {
   const folder = nodeFs.mkdtempSync(join(scratch, `${oracle}-`));
   const source = join(folder, "tree");
   const image = join(folder, "tree.img");
   makeTree(source);
-  runTool("mke2fs", ["-q", "-F", "-t", "ext4", "-d", source, image, "64M"]);
+  // A symlink has a block at most, and names of 4,095 bytes are to be tried.
+  const blocks = oracle === "writable" ? ["-b", "4096"] : [];
+  runTool("mke2fs", ["-q", "-F", "-t", "ext4", ...blocks, "-d", source, image, "64M"]);
   const root = oracle === "mount" ? join(folder, "mount") : source;
   if (oracle === "mount") {
     nodeFs.mkdirSync(root);
@@ -230,7 +238,7 @@ export async function makeTwins(scratch: string, oracle: "directory" | "mount"):
   }
   const before = process.cwd();
   process.chdir(root);
-  const volume = await openImage(image, { cache: "16MiB" });
+  const volume = await openImage(image, { cache: "16MiB", writable: oracle === "writable" });
   const ours = volume.fs as unknown as FsApi;
   return {
     volume,

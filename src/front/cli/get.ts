@@ -33,14 +33,14 @@ import type { VfsInode } from "../../fs/vfs.ts";
 import { FsError } from "../../lib/errno.ts";
 import { GIB, MIB } from "../../lib/units.ts";
 import { readErrorOf } from "../read-error.ts";
+import { dataSegments } from "../tree/data-segments.ts";
+import { joinPath, type Visit, walkTree } from "../tree/walk.ts";
 import type { Volume } from "../volume.ts";
 import { type CommandContext, type CommonOptions, report } from "./command.ts";
 import { typeName } from "./format.ts";
 import { applyMetadata, type MadeFile, type MetadataChoice, makeSpecial } from "./get-metadata.ts";
 import { checkName, isInsideTarget } from "./get-names.ts";
-import { dataSegments } from "./manifest.ts";
 import { Progress, printable, printJson } from "./output.ts";
-import { joinPath, type Visit, walkTree } from "./walk.ts";
 
 /** Options of `get`. */
 export interface GetOptions extends CommonOptions {

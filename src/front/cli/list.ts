@@ -2,11 +2,11 @@
 import type { DirectoryEntry, FileSystem, VfsInode } from "../../fs/vfs.ts";
 import { byteOfSector } from "../../lib/units.ts";
 import { formatSize } from "../size-text.ts";
+import { sortedEntries, type Visit, walkTree } from "../tree/walk.ts";
 import type { Volume } from "../volume.ts";
 import { attempt, type CommandContext, type CommonOptions, report, UsageError } from "./command.ts";
 import { attributesJson, modeText, timeText, typeLetter } from "./format.ts";
 import { jsonLine, Progress, printable, printJson, table, textOf, writeAll } from "./output.ts";
-import { sortedEntries, type Visit, walkTree } from "./walk.ts";
 
 /** Options of `ls`. */
 export interface LsOptions extends CommonOptions {

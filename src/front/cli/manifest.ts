@@ -9,12 +9,13 @@
 import { createHash, type Hash } from "node:crypto";
 import { filemapRead } from "../../cache/filemap.ts";
 import type { FileSystem, VfsInode } from "../../fs/vfs.ts";
-import { FsError, hasErrnoCode } from "../../lib/errno.ts";
+import { hasErrnoCode } from "../../lib/errno.ts";
 import { MIB } from "../../lib/units.ts";
 import { readErrorOf } from "../read-error.ts";
+import { dataSegments } from "../tree/data-segments.ts";
+import { compareBytes, type Visit } from "../tree/walk.ts";
 import { nanoseconds, octalMode, typeLetter } from "./format.ts";
 import { textOf } from "./output.ts";
-import { compareBytes, type Visit } from "./walk.ts";
 
 /** Files up to here are hashed whole. */
 const WHOLE_BYTES_MAX = 64 * MIB;
@@ -118,37 +119,6 @@ async function xattrFields(
   const out = Object.create(null) as Record<string, string>;
   for (const [name, value] of all) out[name] = base64(value);
   return out;
-}
-
-/**
- * The data of a file as SEEK_DATA and SEEK_HOLE find it: [start, end) pairs in bytes.
- *
- * @throws {FsError} `EUCLEAN` for more pieces than the file system has blocks, and what seeking
- * throws
- */
-export async function dataSegments(
-  fs: FileSystem,
-  inode: VfsInode,
-  signal?: AbortSignal,
-): Promise<[number, number][]> {
-  const segments: [number, number][] = [];
-  const { blockCount } = fs.usage();
-  for (let at = 0; at < inode.size; ) {
-    if (segments.length > blockCount) {
-      const detail = `inode ${inode.ino}: its data is in more pieces than there are blocks`;
-      throw new FsError("EUCLEAN", { detail });
-    }
-    const start = await fs.seekData(inode, at, signal);
-    if (start === -1) break;
-    const end = await fs.seekHole(inode, start, signal);
-    if (end <= start) {
-      const detail = `inode ${inode.ino}: the data at byte ${start} ends at byte ${end}`;
-      throw new FsError("EUCLEAN", { detail });
-    }
-    segments.push([start, end]);
-    at = end;
-  }
-  return segments;
 }
 
 async function contentHash(

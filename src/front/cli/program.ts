@@ -7,6 +7,7 @@
  */
 import { Command, CommanderError } from "commander";
 import type { DiskInfo } from "../disk.ts";
+import { walkTree } from "../tree/walk.ts";
 import {
   type CommandContext,
   type CommonOptions,
@@ -28,7 +29,6 @@ import { jsonLine, Progress, printable, printJson, type Streams, writeAll } from
 import { runCat, runStat } from "./show.ts";
 import { statsText } from "./stats-text.ts";
 import { TREE_BOUNDS, type TreeBounds, treeOf, treeText } from "./tree.ts";
-import { walkTree } from "./walk.ts";
 
 const EXIT_HELP =
   "\nExit codes: 0 done, 1 failed, 2 wrong arguments, 3 the image is damaged, 130 interrupted.\n";

@@ -1,9 +1,9 @@
 /** `quire tree`: the directory tree drawn with lines, as much of it as was asked for. */
 import type { FileSystem, VfsInode } from "../../fs/vfs.ts";
 import { hasErrnoCode } from "../../lib/errno.ts";
+import { sortedEntries } from "../tree/walk.ts";
 import { typeLetter } from "./format.ts";
 import { printable } from "./output.ts";
-import { sortedEntries } from "./walk.ts";
 
 /** How much of a tree is drawn. */
 export interface TreeBounds {

@@ -358,7 +358,7 @@ function checkAncestors(
   if (ino === 0 || ctx.inode(ino).type !== "directory") return;
   const seen = new Set<number>();
   for (let at = toDir.ino; at !== EXT_ROOT_INO; ) {
-    if (at === ino) throw new FsError("EINVAL", { detail: "it would lie in itself" });
+    if (at === ino) throw new FsError("EINVAL");
     if (seen.has(at)) throw new FsError("EUCLEAN", { detail: `directory ${at} lies in itself` });
     seen.add(at);
     at = dirLookup(ctx, ctx.inode(at), DOT_DOT);

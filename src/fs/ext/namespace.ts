@@ -145,7 +145,7 @@ export function extLink(
 ): void {
   checkNew(ctx, dir, name);
   if ((inode.flags & (APPEND_FL | IMMUTABLE_FL)) !== 0) throw new FsError("EPERM");
-  if (inode.type === "directory") throw new FsError("EPERM", { detail: "it is a directory" });
+  if (inode.type === "directory") throw new FsError("EPERM");
   const isFirst = inode.linksCount === 0;
   if (isFirst && !linkable.has(inode)) throw new FsError("ENOENT", { detail: "it was removed" });
   if (inode.linksCount >= LINK_MAX) throw new FsError("EMLINK");

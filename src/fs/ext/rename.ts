@@ -72,7 +72,7 @@ export function extRename(
   const slot = dirFindName(ctx, to.dir, to.name);
   if (slot !== undefined && flags === RENAME_NOREPLACE) throw new FsError("EEXIST");
   if (slot === undefined && isExchange) throw new FsError("ENOENT");
-  if (source.ino === to.dir.ino) throw new FsError("EINVAL", { detail: "it would lie in itself" });
+  if (source.ino === to.dir.ino) throw new FsError("EINVAL");
   const target = slot === undefined ? undefined : inodeOfSlot(ctx, to.dir, slot);
   if (target?.ino === from.dir.ino) throw new FsError(isExchange ? "EINVAL" : "ENOTEMPTY");
   if (target === source) return undefined;
