@@ -9,7 +9,7 @@ import { copyFileSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { manifestOf } from "../../src/front/cli/manifest.ts";
-import { walkTree } from "../../src/front/cli/walk.ts";
+import { walkTree } from "../../src/front/tree/walk.ts";
 import type { ExtFileSystem } from "../../src/fs/ext/ext-fs.ts";
 import { runTool } from "./tools.ts";
 

@@ -12,7 +12,7 @@
  */
 import { StoreBlockDevice } from "../../src/block/block-device.ts";
 import { PageCache } from "../../src/cache/page-cache.ts";
-import { walkTree } from "../../src/front/cli/walk.ts";
+import { walkTree } from "../../src/front/tree/walk.ts";
 import {
   descriptorChecksum,
   directoryChecksum,
