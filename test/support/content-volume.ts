@@ -157,7 +157,10 @@ export async function openContent(
 ): Promise<ContentVolume> {
   const clock = realClock;
   const bytes = new Uint8Array(readFileSync(path));
-  const faulty = new FaultyStore(new MemoryStore(bytes), { clock });
+  const memory = new MemoryStore(bytes);
+  // As a disk: what is to be durable has to be flushed, so flushes can be counted.
+  const capabilities = { ...memory.capabilities, hasVolatileCache: true };
+  const faulty = new FaultyStore(Object.assign(memory, { capabilities }), { clock });
   const store = new CountingStore(faulty);
   const bdev = new StoreBlockDevice(store, { clock });
   const cache = new PageCache({ clock, arenaBytes });
