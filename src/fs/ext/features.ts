@@ -170,6 +170,15 @@ export function unknownRoCompat(features: Features): readonly string[] {
   return namesOf(features.roCompat & ~knownBits(RO_COMPAT_NAMES), RO_COMPAT_NAMES, "R");
 }
 
+/** Names of all features that quire does not know, of any kind: a checker must not go on then. */
+export function unknownFeatures(features: Features): readonly string[] {
+  return [
+    ...namesOf(features.compat & ~knownBits(COMPAT_NAMES), COMPAT_NAMES, "C"),
+    ...namesOf(features.incompat & ~knownBits(INCOMPAT_NAMES), INCOMPAT_NAMES, "I"),
+    ...unknownRoCompat(features),
+  ];
+}
+
 /**
  * Throws `EOPNOTSUPP`, naming them, when incompat features are set that quire does not know or
  * cannot read (`ext4_feature_set_ok`).

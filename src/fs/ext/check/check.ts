@@ -28,10 +28,12 @@ import { checkCounts, checkGroups } from "./groups-check.ts";
 import { checkInodes } from "./inode-check.ts";
 import { InodeFacts } from "./inode-facts.ts";
 import { type CheckReport, Findings } from "./report.ts";
+import { checkResizeInode } from "./resize-check.ts";
 import {
+  checkFeatures,
   checkJournal,
-  checkResizeInode,
   checkState,
+  checkStrayOrphanFile,
   checkSuperblockCopies,
   markMmp,
   readOrphanNumbers,
@@ -103,6 +105,7 @@ async function superblockOf(
 /** All parts in their order. False if the check could not go on to its end. */
 async function run(ctx: CheckContext): Promise<boolean> {
   try {
+    if (!checkFeatures(ctx)) return false;
     checkState(ctx);
     if (!(await checkGroups(ctx))) return false;
     await checkSuperblockCopies(ctx);
@@ -111,6 +114,7 @@ async function run(ctx: CheckContext): Promise<boolean> {
     await checkResizeInode(ctx);
     await checkInodes(ctx, orphans, specialInodes(ctx));
     checkXattrRefs(ctx);
+    checkStrayOrphanFile(ctx);
     await checkJournal(ctx);
     await checkDirectories(ctx);
     await checkNames(ctx);

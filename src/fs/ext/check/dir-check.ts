@@ -151,6 +151,10 @@ class DirectoryCheck {
     index?.beginLeaf(fileBlock);
     let number = 0;
     for (let at = from; at < end; number++) {
+      if (at + REC_LEAST > end) {
+        this.#bad("dir.record", `block ${fileBlock}: ${end - at} bytes are left over`, at);
+        return;
+      }
       const stored = le16(data, at + DE.rec_len);
       let recLen = recLenFromDisk(stored, this.#ctx.sb.blockBytes);
       const nameBytes = data[at + DE.name_len]!;

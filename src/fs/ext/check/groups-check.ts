@@ -9,7 +9,6 @@ import { BG_BLOCK_UNINIT, BG_INODE_UNINIT, GD, SB } from "../layout.ts";
 import type { CheckContext, RawGroup } from "./context.ts";
 
 const FINDINGS_PER_BITMAP = 8;
-const BG_KNOWN_FLAGS = 0x7;
 
 /** Blocks at the start of `group` with copies of superblock and descriptors, boot block left out. */
 function copiesOf(ctx: CheckContext, group: number): { first: number; count: number }[] {
@@ -64,8 +63,10 @@ function checkDescriptor(ctx: CheckContext, group: number, found: RawGroup): boo
       findings.damage("group.unused", where, text);
     }
   }
-  if (found.flags > BG_KNOWN_FLAGS) {
-    findings.note("group.flags", where, `group ${group}: bg_flags is ${found.flags}`);
+  const stored = le16(found.raw, GD.bg_flags);
+  if (!sb.hasDescriptorCsum && (stored & (BG_INODE_UNINIT | BG_BLOCK_UNINIT)) !== 0) {
+    const text = `group ${group}: bg_flags is ${stored}, but no checksum guards it`;
+    findings.damage("group.flags", where, text);
   }
   return isGood;
 }
@@ -211,11 +212,11 @@ export async function checkCounts(ctx: CheckContext): Promise<void> {
   const freeBlocks = freeClusters * sb.clusterRatio;
   if (storedFree !== freeBlocks) {
     const text = `superblock: s_free_blocks_count is ${storedFree}, counted are ${freeBlocks}`;
-    findings.damage("superblock.count", {}, text);
+    findings.note("superblock.count", {}, text);
   }
   const storedInodes = le32(sb.raw, SB.s_free_inodes_count);
   if (storedInodes !== freeInodes) {
     const text = `superblock: s_free_inodes_count is ${storedInodes}, counted are ${freeInodes}`;
-    findings.damage("superblock.count", {}, text);
+    findings.note("superblock.count", {}, text);
   }
 }

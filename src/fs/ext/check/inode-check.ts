@@ -9,6 +9,7 @@ import {
   COMPAT_DIR_INDEX,
   INCOMPAT_64BIT,
   INCOMPAT_CASEFOLD,
+  INCOMPAT_EA_INODE,
   INCOMPAT_EXTENTS,
   INCOMPAT_INLINE_DATA,
   INCOMPAT_LARGE_DIR,
@@ -63,6 +64,9 @@ const KINDS: ReadonlyMap<number, number> = new Map([
 ]);
 const FLAGS_IMMUTABLE_APPEND = 0x30;
 const EXTRA_LEAST = 4;
+const INODE_FADDR = 0x70;
+/** Bytes of `i_block` that a device number may take, as e2fsck sees it. */
+const DEVICE_BYTES = 16;
 
 /** An inode of the table, decoded as far as a check needs it. */
 export class CheckedInode {
@@ -213,13 +217,20 @@ class InodeCheck {
       await this.#map();
       return;
     }
-    if (linksCount === 0 && !this.#isOrphan && ino !== EXT_ROOT_INO) {
+    const isFree = linksCount === 0 && !this.#isOrphan;
+    if (isFree && ino >= this.#ctx.sb.firstIno) {
       this.#unused();
       return;
     }
     const isRoot = ino === EXT_ROOT_INO;
-    const nameless = (this.#isSpecial && !isRoot) || this.#inode.has(EA_INODE_FL);
-    if (this.#isSpecial && !isRoot && kind === KIND_BAD && linksCount === 0) return;
+    const isValue = this.#inode.has(EA_INODE_FL) && this.#ctx.sb.hasIncompat(INCOMPAT_EA_INODE);
+    const nameless = (this.#isSpecial && !isRoot) || isValue;
+    const isReserved = ino < this.#ctx.sb.firstIno && !isRoot;
+    if (isReserved && this.#inode.mode === 0) return;
+    if (isReserved && kind !== KIND_FILE) {
+      this.#bad("inode.mode", `a reserved inode has i_mode 0${this.#inode.mode.toString(8)}`);
+      if (linksCount === 0) return;
+    }
     this.#ctx.facts.add(ino, kind, linksCount, { nameless });
     if (this.#isOrphan) this.#ctx.facts.setOrphan(ino);
     if (kind === KIND_BAD) this.#bad("inode.mode", `i_mode is 0${this.#inode.mode.toString(8)}`);
@@ -241,6 +252,8 @@ class InodeCheck {
   #fields(): void {
     const { raw, flags, kind, dtime } = this.#inode;
     const { sb } = this.#ctx;
+    const faddr = le32(raw, INODE_FADDR);
+    if (faddr !== 0) this.#bad("inode.faddr", `i_obso_faddr is ${faddr}`);
     if (dtime !== 0 && !this.#isOrphan) this.#bad("inode.dtime", `in use, but i_dtime is ${dtime}`);
     if (raw.length > GOOD_OLD_INODE_BYTES) {
       const extra = le16(raw, INODE.i_extra_isize);
@@ -274,17 +287,17 @@ class InodeCheck {
 
   /** Devices, fifos and sockets have a number in `i_block` at most. */
   #device(): void {
-    const { kind, flags, iBlock, sizeBytes } = this.#inode;
+    const { ino, kind, flags, iBlock, sizeBytes } = this.#inode;
     if (kind < KIND_CHARACTER || kind > KIND_SOCKET) return;
     if ((flags & (EXTENTS_FL | INDEX_FL | INLINE_DATA_FL)) !== 0) {
       this.#bad("inode.flags", "a special file has flags of one with content");
     }
     if ((flags & FLAGS_IMMUTABLE_APPEND) !== 0) {
-      this.#bad("inode.flags", "a special file is immutable or append-only");
+      const text = `inode ${ino}: a special file is immutable or append-only`;
+      this.#ctx.findings.note("inode.flags", { ino }, text);
     }
     if (sizeBytes !== 0) this.#bad("inode.size", `a special file has i_size ${sizeBytes}`);
-    const isDevice = kind === KIND_CHARACTER || kind === KIND_BLOCK;
-    if (!isZero(iBlock, isDevice ? 8 : 0)) {
+    if (!isZero(iBlock, DEVICE_BYTES)) {
       this.#bad("inode.device", "i_block of a special file is not zero");
     }
   }

@@ -2,19 +2,19 @@
  * What only the file system itself uses: the journal, the blocks kept for descriptors, orphans, the
  * superblock's own state, and its copies.
  */
-import { be32, le16, le32 } from "../../../lib/bytes.ts";
+import { be32, isZero, le16, le32 } from "../../../lib/bytes.ts";
 import { FsError } from "../../../lib/errno.ts";
 import { orphanBlockChecksum } from "../checksum.ts";
 import {
   COMPAT_HAS_JOURNAL,
   COMPAT_ORPHAN_FILE,
-  COMPAT_RESIZE_INODE,
   featureNames,
   INCOMPAT_MMP,
   INCOMPAT_RECOVER,
   RO_COMPAT_ORPHAN_PRESENT,
   RO_COMPAT_PROJECT,
   RO_COMPAT_QUOTA,
+  unknownFeatures,
 } from "../features.ts";
 import { hasSuperblockCopy } from "../group.ts";
 import { decodeJournalSuperblock, JSB } from "../jbd2-superblock.ts";
@@ -28,8 +28,6 @@ import { type DataRun, MapWalk } from "./map-walk.ts";
 
 const STATE_CLEAN = 1;
 const STATE_ERRORS = 2;
-const RESIZE_INO = 7;
-const DOUBLE_INDIRECT_SLOT = 13;
 const POINTER_BYTES = 4;
 const COPIES_MAX = 64;
 
@@ -46,6 +44,24 @@ export function specialInodes(ctx: CheckContext): Set<number> {
   }
   special.delete(0);
   return special;
+}
+
+/** An orphan file of which the features know nothing. */
+export function checkStrayOrphanFile(ctx: CheckContext): void {
+  const { sb, facts, findings } = ctx;
+  const ino = sb.orphanFileIno;
+  if (sb.hasCompat(COMPAT_ORPHAN_FILE) || ino === 0 || !facts.isUsed(ino)) return;
+  const text = `superblock: s_orphan_file_inum is ${ino} without the feature`;
+  findings.damage("orphan.file", { ino }, text);
+}
+
+/** Features that a checker must know, or it may take for damage what is none. */
+export function checkFeatures(ctx: CheckContext): boolean {
+  const names = unknownFeatures(ctx.sb.features);
+  if (names.length === 0) return true;
+  const text = `superblock: unknown features: ${names.join(", ")}`;
+  ctx.findings.damage("superblock.features", {}, text);
+  return false;
 }
 
 /** The superblock's state. */
@@ -168,6 +184,10 @@ async function readOrphanFile(ctx: CheckContext, orphans: Set<number>): Promise<
 export async function checkJournal(ctx: CheckContext): Promise<void> {
   const { sb, findings } = ctx;
   if (!sb.hasCompat(COMPAT_HAS_JOURNAL)) {
+    if (sb.journalIno !== 0) {
+      const text = `superblock: s_journal_inum is ${sb.journalIno} without a journal`;
+      findings.damage("journal.inode", {}, text);
+    }
     if (sb.hasIncompat(INCOMPAT_RECOVER)) {
       findings.damage("journal.recover", {}, "superblock: needs_recovery without a journal");
     }
@@ -177,8 +197,11 @@ export async function checkJournal(ctx: CheckContext): Promise<void> {
     return;
   }
   const ino = sb.journalIno;
-  if (ino === 0) return;
   const bad = (text: string): void => findings.damage("journal", { ino }, `journal: ${text}`);
+  if (ino === 0) {
+    if (sb.journalDevice === 0 && isZero(sb.journalUuid)) bad("the superblock does not say where");
+    return;
+  }
   if (ino > sb.inodeCount || !ctx.facts.isUsed(ino)) {
     bad(`inode ${ino} is not in use`);
     return;
@@ -205,51 +228,6 @@ export async function checkJournal(ctx: CheckContext): Promise<void> {
   const isLive = be32(data, JSB.s_start) !== 0;
   if (isLive && !sb.hasIncompat(INCOMPAT_RECOVER)) {
     bad("it has transactions, but the superblock does not say needs_recovery");
-  }
-}
-
-/** Inode 7 and the blocks that it keeps. */
-export async function checkResizeInode(ctx: CheckContext): Promise<void> {
-  const { sb, findings } = ctx;
-  const bad = (text: string): void => {
-    findings.damage("resize", { ino: RESIZE_INO }, `inode 7, kept for descriptors: ${text}`);
-  };
-  const raw = await readSlot(ctx, RESIZE_INO);
-  const inode = new CheckedInode(ctx, RESIZE_INO, raw);
-  if (!sb.hasCompat(COMPAT_RESIZE_INODE)) return;
-  const blocknr = le32(inode.iBlock, DOUBLE_INDIRECT_SLOT * POINTER_BYTES);
-  if (inode.kind !== KIND_FILE || inode.linksCount === 0 || !ctx.isBlock(blocknr)) {
-    bad("it is not what it should be");
-    return;
-  }
-  const double = await ctx.copyOf(blocknr, { ino: RESIZE_INO });
-  if (double === undefined) return;
-  ctx.markStructure(blocknr, 1, { ino: RESIZE_INO }, "inode 7");
-  const reserved = le16(sb.raw, SB.s_reserved_gdt_blocks);
-  const descriptors = sb.descriptorBlockCount;
-  const perBlock = sb.blockBytes / POINTER_BYTES;
-  const groups: number[] = [];
-  for (let group = 1; group < sb.groupCount; group++) {
-    if (hasSuperblockCopy(sb, group)) groups.push(group);
-  }
-  for (let k = 0; k < reserved; k++) {
-    await ctx.step();
-    const slot = (descriptors + k) % perBlock;
-    const primary = le32(double, slot * POINTER_BYTES);
-    const expected = ctx.table.descriptorBlock(0) + descriptors + k;
-    if (primary !== expected) {
-      bad(`reserved block ${k} is ${primary}, not ${expected}`);
-      return;
-    }
-    const data = await ctx.copyOf(primary, { ino: RESIZE_INO });
-    if (data === undefined) return;
-    for (const [index, group] of groups.entries()) {
-      const copy = le32(data, index * POINTER_BYTES);
-      const wanted = sb.firstBlockOf(group) + 1 + descriptors + k;
-      if (copy === wanted) continue;
-      bad(`reserved block ${k} of group ${group} is ${copy}, not ${wanted}`);
-      return;
-    }
   }
 }
 

@@ -240,7 +240,8 @@ function wantedInodesOf(
   const least = Math.max(sizes.blockBytes, sizes.clusterBytes);
   const ratio = Math.max(asked ?? ratioDefault, least);
   const bytes = sizes.blocks * sizes.blockBytes;
-  const wanted = Math.floor(bytes / ratio) || Math.floor(bytes / USAGES.small.bytesPerInode);
+  const otherwise = Math.min(sizes.blocks, Math.floor(bytes / USAGES.small.bytesPerInode));
+  const wanted = Math.floor(bytes / ratio) || otherwise;
   if (wanted >= BLOCKS_MAX_32BIT) {
     throw invalid(`${wanted} inodes are too many: raise bytesPerInode`);
   }
