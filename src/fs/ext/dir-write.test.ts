@@ -45,7 +45,7 @@ async function directory(name: string, args: readonly string[]): Promise<Directo
 }
 
 describe.skipIf(!hasMke2fs)("a linear directory", () => {
-  test("takes thousands of names at a few blocks each, also when it is looked up in between", async () => {
+  test("takes thousands of names at a few blocks each, also between lookups", async () => {
     const { open, add, lookup, file } = await directory("hints", LINEAR);
     for (let at = 0; at < 200; at++) await add(`warm-${at}`);
     const verified = vi.spyOn(open.core.metadata, "verified");

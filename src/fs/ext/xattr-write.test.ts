@@ -13,7 +13,7 @@ import { evictInode } from "./evict.ts";
 import type { ExtInode } from "./inode.ts";
 import { EXT_ROOT_INO, IMMUTABLE_FL, S_IFDIR, S_IFLNK, S_IFREG } from "./layout.ts";
 import { extCreate, extUnlink } from "./namespace.ts";
-import { readXattrs } from "./xattr.ts";
+import { blockEntries, readXattrs } from "./xattr.ts";
 import { XH } from "./xattr-area.ts";
 import { setXattr } from "./xattr-write.ts";
 
@@ -193,6 +193,55 @@ describe.skipIf(!hasTools)("setXattr", () => {
     expect([...(await shown(open, second)).keys()].sort()).toEqual(["user.a", "user.b"]);
     expect(le32(open.core.metadata.block(block), XH.refcount)).toBe(1);
     await judge(open, "shared");
+  });
+
+  describe("of two inodes that share a block, and by it a value", () => {
+    const args = ["-t", "ext4", "-b", "1024", "-I", "128", "-O", "^has_journal,ea_inode"];
+    const value = new Random(4).bytes(3000);
+
+    async function sharing(name: string): Promise<[OpenWriter, ExtInode, ExtInode]> {
+      const open = await openWriter(image(name, args));
+      const first = await make(open, "first");
+      const second = await make(open, "second");
+      await set(open, first, "user.huge", value);
+      await set(open, first, "user.small", ascii("1"));
+      await open.run((handle) => {
+        open.writer.editInode(handle, second);
+        second.fileAclBlock = first.fileAclBlock;
+        second.sectorCount = first.sectorCount;
+        handle.write(first.fileAclBlock)[XH.refcount] = 2;
+      });
+      return [open, first, second];
+    }
+
+    test("leaves the value to the one when the other removes it", async () => {
+      const [open, first, second] = await sharing("removed");
+      await set(open, second, "user.huge", null);
+      expect((await shown(open, first)).get("user.huge")).toEqual(value);
+      expect([...(await shown(open, second)).keys()]).toEqual(["user.small"]);
+      await judge(open, "removed");
+    });
+
+    test("counts both when they come to have blocks of their own", async () => {
+      const [open, first, second] = await sharing("parted");
+      await set(open, second, "user.small", ascii("2"));
+      expect(first.fileAclBlock).not.toBe(second.fileAclBlock);
+      await set(open, first, "user.huge", null);
+      expect((await shown(open, second)).get("user.huge")).toEqual(value);
+      await judge(open, "parted");
+    });
+  });
+
+  test("sorts what it puts into a block, as Linux wants to find it", async () => {
+    const open = await openWriter(image("sorted", ["-t", "ext2", "-b", "1024", "-I", "128"]));
+    const file = await make(open, "f");
+    for (const name of ["trusted.a", "user.bb", "user.c", "security.x", "user.ba"]) {
+      await set(open, file, name, ascii("1"));
+    }
+    const entries = await open.core.metadata.run(() => blockEntries(open.core, file));
+    const found = entries.map(({ index, name }) => `${index} ${new TextDecoder().decode(name)}`);
+    expect(found).toEqual(["1 c", "1 ba", "1 bb", "4 a", "6 x"]);
+    await judge(open, "sorted");
   });
 
   test("gives values and blocks back with the inode", async () => {
