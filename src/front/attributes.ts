@@ -12,7 +12,8 @@ const S_IXGRP = 0o0010;
 
 /**
  * The mode without the bits that run a file as somebody else, or undefined if it has none
- * (`setattr_should_drop_suidgid`). The setgid bit of a file that its group cannot run means locking.
+ * (`setattr_should_drop_suidgid`). The setgid bit of a file that its group cannot run means
+ * locking.
  */
 export function droppedMode(inode: VfsInode): number | undefined {
   if (inode.type === "directory") return undefined;

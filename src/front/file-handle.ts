@@ -231,7 +231,9 @@ export class FileHandle extends FileReads {
     options.signal?.throwIfAborted();
   }
 
-  /** Writes at `positionBytes`, or at the position of the handle, one such write after the other. */
+  /**
+   * Writes at `positionBytes`, or at the position of the handle, one such write after the other.
+   */
   async #writeAt(
     from: Uint8Array,
     positionBytes: number | undefined,

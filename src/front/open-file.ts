@@ -28,7 +28,10 @@ export const EAGAIN: -11 = -11;
 export interface OpenFileOwner {
   nextFd(): number;
   closed(file: OpenFile): void;
-  /** Takes over work that goes on after its call has returned; closing the volume tells how it ended. */
+  /**
+   * Takes over work that goes on after its call has returned; closing the volume tells how it
+   * ended.
+   */
   inBackground(work: Promise<void>): void;
   /** What changes the volume; undefined where it is read-only. */
   readonly writer: FileSystemWriter | undefined;

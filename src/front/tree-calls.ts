@@ -1,8 +1,10 @@
 /**
- * The calls of `fs.promises` that work on whole trees, or copy: `rm`, `cp`, `copyFile`, and `watch`.
+ * The calls of `fs.promises` that work on whole trees, or copy: `rm`, `cp`, `copyFile`, and
+ * `watch`.
  *
- * A copy reads and writes through the page cache in large pieces, keeps holes, and never overwrites
- * what it was told to keep. `cp` copies as Node's does: no owners, no attributes, times only if asked.
+ * A copy reads and writes through the page cache in large pieces, keeps holes, and never
+ * overwrites what it was told to keep. `cp` copies as Node's does: no owners, no attributes, times
+ * only if asked.
  */
 import type { VfsInode } from "../fs/vfs.ts";
 import { FsError } from "../lib/errno.ts";

@@ -2,7 +2,8 @@
  * What all calls of `volume.fs` stand on: from a path to an inode with the errors of Node, in whose
  * name they are made, the set of open handles, and an end that waits for whoever is still at work.
  *
- *     VolumeBase <-- AttributeCalls <-- NameCalls <-- ContentCalls <-- TreeCalls <-- CachedCalls <-- VolumeFs
+ *     VolumeBase <-- AttributeCalls <-- NameCalls <-- ContentCalls <-- TreeCalls
+ *                                               VolumeFs <-- CachedCalls <---|
  *
  *  1. Every wait for the file system goes through `at` or `guard`, which count it: closing waits
  *     until none is left, and from then on each call fails with `EBADF`.

@@ -1,7 +1,8 @@
 /**
  * `watch` of `fs.promises`: what is changed through the volume, as an endless iteration.
  *
- * A directory tells of the names in it, a file of itself. Of what is below a directory it tells nothing. Only our own changes exist: nobody else writes an image that is open.
+ * A directory tells of the names in it, a file of itself. Of what is below a directory it tells
+ * nothing. Only our own changes exist: nobody else writes an image that is open.
  */
 import type { WalkResult } from "../fs/namei.ts";
 import { codedRangeError } from "./arguments.ts";

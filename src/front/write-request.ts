@@ -1,7 +1,9 @@
 /**
- * The arguments of `FileHandle.write` and `writev`, in all of Node's forms, checked in Node's order:
+ * The arguments of `FileHandle.write` and `writev`, in all of Node's forms, checked in Node's
+ * order:
  *
- *     write(buffer, offset, length, position)    write(buffer, options)    write(text, position, encoding)
+ *     write(buffer, offset, length, position)    write(buffer, options)
+ *     write(text, position, encoding)
  *
  * A position may be a `bigint` too, as for reads; Node would take that for none.
  */

@@ -25,7 +25,9 @@ export interface WriteStreamOptions {
 /** A Node stream that counts what it has written. */
 export type WriteStream = StreamModule.Writable & { readonly bytesWritten: number };
 
-/** Writes what the stream is given into the file, closing the handle at its end unless told not to. */
+/**
+ * Writes what the stream is given into the file, closing the handle at its end unless told not to.
+ */
 export function createWriteStream(
   handle: FileHandle,
   options: WriteStreamOptions = {},

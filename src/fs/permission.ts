@@ -89,7 +89,8 @@ export function isOwner(attributes: InodeAttributes, caller: Caller): boolean {
 }
 
 /**
- * True if a sticky directory keeps `caller` from taking away the name of the inode (`check_sticky`).
+ * True if a sticky directory keeps `caller` from taking away the name of the inode
+ * (`check_sticky`).
  */
 export function isStickyFor(
   directory: InodeAttributes,
@@ -100,7 +101,9 @@ export function isStickyFor(
   return caller.uid !== inode.uid && caller.uid !== directory.uid;
 }
 
-/** True if `caller` may give the inode this owner and group; -1 leaves one as it is (`chown_ok`). */
+/**
+ * True if `caller` may give the inode this owner and group; -1 leaves one as it is (`chown_ok`).
+ */
 export function mayChown(
   attributes: InodeAttributes,
   uid: number,

@@ -50,7 +50,8 @@ describe("a claim on an image", () => {
     await (await openFileStore(path, { writable: true })).close();
   });
 
-  test.skipIf(!(requireRoot("loop devices") && requireTool("losetup")))("a loop device is a writer", async () => {
+  const canLoop = requireRoot("loop devices") && requireTool("losetup");
+  test.skipIf(!canLoop)("a loop device is a writer", async () => {
     const path = await makeFile("looped");
     const device = runTool("losetup", ["--find", "--show", path]).trim();
     try {

@@ -2,9 +2,9 @@
  * A claim on an image file: at most one writer of it at a time, and none while the system itself
  * has it in use. Needs Node.
  *
- *     claimed by      abstract socket "quire:<device>:<inode>"     Linux: it ends with its process
- *                     "<path>.quire-lock"                          elsewhere: a file with the process id
- *     looked at too   /sys/block/loop<n>, /proc/locks              loop devices, virtual machines
+ *     claimed by      abstract socket "quire:<device>:<inode>"    Linux: ends with its process
+ *                     "<path>.quire-lock"                         elsewhere: has the process id
+ *     looked at too   /sys/block/loop<n>, /proc/locks             loop devices, virtual machines
  *
  * The claim keeps nobody from reading. It is advice: another program that does not ask is not
  * stopped, and processes in other network namespaces do not see each other's sockets.
@@ -61,7 +61,8 @@ async function checkLoopDevices(path: string): Promise<void> {
 /** Throws `EBUSY` if a virtual machine has locked the file, as QEMU does (`F_OFD_SETLK`). */
 async function checkLocks({ path, dev, ino }: ClaimedFile): Promise<void> {
   const hex = (value: bigint): string => value.toString(16).padStart(2, "0");
-  const place = `${hex((dev >> 8n) & 0xfffn)}:${hex((dev & 0xffn) | ((dev >> 12n) & 0xfff00n))}:${ino}`;
+  const [major, minor] = [(dev >> 8n) & 0xfffn, (dev & 0xffn) | ((dev >> 12n) & 0xfff00n)];
+  const place = `${hex(major)}:${hex(minor)}:${ino}`;
   for (const line of (await textOf(LOCKS_FILE)).split("\n")) {
     const [, kind, , , , where] = line.trim().split(/\s+/);
     if (kind === "OFDLCK" && where === place) {
