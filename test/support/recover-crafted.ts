@@ -23,6 +23,8 @@ import {
 
 /** Points at which a recovery of many writes is broken off. */
 const BREAKS_MAX = 6;
+/** Records of fast commits up to which it is tried that they are refused. */
+const RECORDS_MAX = 10_000;
 
 /** A write that a recovery has made. */
 interface Written {
@@ -133,6 +135,7 @@ export async function checkRecovery(
   replay: Replay,
 ): Promise<void> {
   if (isOther(options)) return;
+  if ((replay.fastCommits?.recordCount ?? 0) > RECORDS_MAX) return; // It would cost the same again.
   if (replay.fastCommits !== undefined) return refuses(before, log, options, "EOPNOTSUPP");
   if (options.needsRecovery === false) {
     if (log.options.start !== 0) await refuses(before, log, options, undefined);
