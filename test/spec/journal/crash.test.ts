@@ -96,7 +96,8 @@ class FailingDisk extends MemoryStore {
 
   override async write(...args: Parameters<MemoryStore["write"]>): Promise<void> {
     const [, from] = args;
-    const isData = from instanceof Uint8Array && be32(from, 0) === DATA_STAMP; // Its owner's affair.
+    // A failed write of data is its owner's affair.
+    const isData = from instanceof Uint8Array && be32(from, 0) === DATA_STAMP;
     if (!isData && ++this.#count === this.failAt) throw new FsError("EIO");
     await super.write(...args);
   }
