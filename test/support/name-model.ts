@@ -14,7 +14,6 @@ import { EXT_ROOT_INO, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG } from "../../src/fs/e
 import { extCreate, extLink, extRmdir, extUnlink } from "../../src/fs/ext/namespace.ts";
 import { extRename } from "../../src/fs/ext/rename.ts";
 import { type NewInode, RENAME_EXCHANGE, RENAME_NOREPLACE } from "../../src/fs/vfs-write.ts";
-import { hasErrnoCode } from "../../src/lib/errno.ts";
 import { Random } from "../../src/lib/random.ts";
 import { ascii } from "./ext-names.ts";
 import type { OpenWriter } from "./ext-writer.ts";
@@ -328,9 +327,4 @@ export async function listNames(open: OpenWriter, dir: ExtInode): Promise<Map<st
     cookie = batch.nextCookie;
   }
   return found;
-}
-
-/** True for an error with this code. */
-export function hasCode(thrown: unknown, code: string): boolean {
-  return hasErrnoCode(thrown) && thrown.code === code;
 }
