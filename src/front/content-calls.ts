@@ -124,8 +124,10 @@ export abstract class ContentCalls extends NameCalls {
   ): Promise<FileHandle> {
     const where = { syscall: "open", path: pathText(path) };
     if ((flags & O_DIRECTORY) !== 0) throw new FsError("EINVAL", where);
-    const { last } = await this.parentOf(path, where);
-    if (last.kind === "name" && last.hasSlash) throw new FsError("EISDIR", where);
+    const bytes = pathBytes(path);
+    const { kind, hasSlash } = lastNameOf(bytes);
+    if (bytes.length === 0 || kind !== "name" || hasSlash) await this.parentOf(path, where);
+    if (kind === "name" && hasSlash) throw new FsError("EISDIR", where);
     const follows = (flags & (O_EXCL | O_NOFOLLOW)) === 0;
     for (;;) {
       const found = await this.atOrNew(path, "open", follows, signal);

@@ -183,12 +183,17 @@ export abstract class NameCalls extends AttributeCalls {
 
   /** Where `path` can be made. Throws `EEXIST` if it is there, and what is wrong above it. */
   protected async newPlace(path: PathLike, where: Where, isDirectory: boolean): Promise<Place> {
-    const place = await this.parentOf(path, where);
-    if (place.last.kind !== "name") throw new FsError("EEXIST", where);
-    const found = await placed(where, () => this.atOrNew(place.last.bare, where.syscall, false));
+    const bytes = pathBytes(path);
+    const last = lastNameOf(bytes);
+    if (bytes.length === 0 || last.kind !== "name") {
+      await this.parentOf(path, where);
+      throw new FsError("EEXIST", where);
+    }
+    const found = await placed(where, () => this.atOrNew(last.bare, where.syscall, false));
     if (found.inode !== undefined) throw new FsError("EEXIST", where);
-    if (place.last.hasSlash && !isDirectory) throw new FsError("ENOENT", where);
-    return place;
+    if (last.hasSlash && !isDirectory) throw new FsError("ENOENT", where);
+    const dir = await placed(where, () => this.fileSystem.inode(found.parentIno));
+    return { dir, dirNames: found.parentNames, last };
   }
 
   /** Walks to where the last component of `path` is to be found. */

@@ -51,6 +51,8 @@ export interface NewPlace {
   readonly name: Uint8Array;
 }
 
+type WalkEnd = WalkResult | NewPlace;
+
 interface Walk {
   /** Components still to go, the next one last. */
   readonly todo: Uint8Array[];
@@ -59,17 +61,9 @@ interface Walk {
   linksLeft: number;
   followLast: boolean;
   mustBeDirectory: boolean;
+  /** A last name that is missing is an answer, and no error. */
+  readonly mayBeNew: boolean;
   readonly signal: AbortSignal | undefined;
-}
-
-/** `ENOENT` of the last name of a path, in a directory that is there. */
-class NewName extends FsError {
-  readonly place: NewPlace;
-
-  constructor(parentIno: number, parentNames: readonly Uint8Array[], name: Uint8Array) {
-    super("ENOENT");
-    this.place = { inode: undefined, parentIno, parentNames, name };
-  }
 }
 
 /** Says with `EACCES` whether names of this directory may be looked up (`MAY_EXEC`). */
@@ -131,20 +125,8 @@ export class PathWalker {
     signal?: AbortSignal,
     pathBytesMax: number = PATH_BYTES_MAX,
   ): MaybeAsync<WalkResult> {
-    if (path.length === 0) throw new FsError("ENOENT");
-    if (path.length >= pathBytesMax) throw new FsError("ENAMETOOLONG");
-    const todo: Uint8Array[] = [];
-    pushComponents(todo, path);
-    const endsInSlash = path[path.length - 1] === SLASH;
-    return this.#go({
-      todo,
-      names: [],
-      dentry: this.#root,
-      linksLeft: SYMLINKS_MAX,
-      followLast: followLast || endsInSlash,
-      mustBeDirectory: endsInSlash,
-      signal,
-    });
+    const walk = this.#start(path, followLast, false, signal, pathBytesMax);
+    return this.#go(walk) as MaybeAsync<WalkResult>; // Nothing else without `mayBeNew`.
   }
 
   /**
@@ -156,19 +138,34 @@ export class PathWalker {
     followLast: boolean,
     signal?: AbortSignal,
   ): MaybeAsync<WalkResult | NewPlace> {
-    const placeIfNew = (thrown: unknown): NewPlace => {
-      if (thrown instanceof NewName) return thrown.place;
-      throw thrown;
-    };
-    try {
-      const found = this.walk(path, followLast, signal);
-      return isPromise(found) ? found.catch(placeIfNew) : found;
-    } catch (thrown) {
-      return placeIfNew(thrown);
-    }
+    return this.#go(this.#start(path, followLast, true, signal, PATH_BYTES_MAX));
   }
 
-  #go(walk: Walk): MaybeAsync<WalkResult> {
+  #start(
+    path: Uint8Array,
+    followLast: boolean,
+    mayBeNew: boolean,
+    signal: AbortSignal | undefined,
+    pathBytesMax: number,
+  ): Walk {
+    if (path.length === 0) throw new FsError("ENOENT");
+    if (path.length >= pathBytesMax) throw new FsError("ENAMETOOLONG");
+    const todo: Uint8Array[] = [];
+    pushComponents(todo, path);
+    const endsInSlash = path[path.length - 1] === SLASH;
+    return {
+      todo,
+      names: [],
+      dentry: this.#root,
+      linksLeft: SYMLINKS_MAX,
+      followLast: followLast || endsInSlash,
+      mustBeDirectory: endsInSlash,
+      mayBeNew,
+      signal,
+    };
+  }
+
+  #go(walk: Walk): MaybeAsync<WalkEnd> {
     for (;;) {
       const inode = this.#fs.inode(walk.dentry.ino, walk.signal);
       if (isPromise(inode)) return inode.then((loaded) => this.#onward(walk, loaded));
@@ -179,7 +176,7 @@ export class PathWalker {
     }
   }
 
-  #onward(walk: Walk, inode: VfsInode): MaybeAsync<WalkResult> {
+  #onward(walk: Walk, inode: VfsInode): MaybeAsync<WalkEnd> {
     const step = this.#step(walk, inode);
     if (step === undefined) return this.#go(walk);
     if (isPromise(step)) return step.then((result) => result ?? this.#go(walk));
@@ -187,7 +184,7 @@ export class PathWalker {
   }
 
   /** One component, or the end. `undefined`: `walk.dentry` has moved, go on. */
-  #step(walk: Walk, inode: VfsInode): MaybeAsync<WalkResult | undefined> {
+  #step(walk: Walk, inode: VfsInode): MaybeAsync<WalkEnd | undefined> {
     if (inode.type === "symlink" && (walk.todo.length > 0 || walk.followLast)) {
       return this.#followLink(walk, inode);
     }
@@ -204,7 +201,7 @@ export class PathWalker {
   }
 
   /** One component in a directory that may be entered. */
-  #lookUp(walk: Walk, inode: VfsInode, name: Uint8Array): MaybeAsync<undefined> {
+  #lookUp(walk: Walk, inode: VfsInode, name: Uint8Array): MaybeAsync<NewPlace | undefined> {
     if (name.length === 1 && name[0] === 0x2e) return undefined;
     if (name.length === 2 && name[0] === 0x2e && name[1] === 0x2e) {
       walk.names.pop();
@@ -228,10 +225,11 @@ export class PathWalker {
     return this.#enter(walk, name, this.#remember(walk.dentry, key, found));
   }
 
-  #enter(walk: Walk, name: Uint8Array, dentry: Dentry): undefined {
+  #enter(walk: Walk, name: Uint8Array, dentry: Dentry): NewPlace | undefined {
     if (dentry.ino === 0) {
-      if (walk.todo.length > 0) throw new FsError("ENOENT");
-      throw new NewName(walk.dentry.ino, walk.names, name);
+      if (walk.todo.length > 0 || !walk.mayBeNew) throw new FsError("ENOENT");
+      const { dentry: parent, names: parentNames } = walk;
+      return { inode: undefined, parentIno: parent.ino, parentNames, name };
     }
     walk.names.push(name);
     walk.dentry = dentry;
