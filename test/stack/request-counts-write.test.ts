@@ -163,13 +163,16 @@ describe.skipIf(!hasTools).each(TYPES)("on %s", (type) => {
   });
 });
 
-test.skipIf(!hasTools)("a file of 200 MiB, written in sequence, has at most four extents", async () => {
-  const image = emptyImage("ext4", "400M");
-  await withVolume(image, async (at) => {
-    await (await writePieces(at, 200)).close();
-  });
-  const extents = runTool("debugfs", ["-R", "ex /large", image]).split("\n");
-  const leaves = extents.filter((line) => /^ *(\d+)\/ *\1 /.test(line));
-  expect(leaves.length).toBeGreaterThan(0);
-  expect(leaves.length).toBeLessThanOrEqual(4);
-});
+test.skipIf(!hasTools)(
+  "a file of 200 MiB, written in sequence, has at most four extents",
+  async () => {
+    const image = emptyImage("ext4", "400M");
+    await withVolume(image, async (at) => {
+      await (await writePieces(at, 200)).close();
+    });
+    const extents = runTool("debugfs", ["-R", "ex /large", image]).split("\n");
+    const leaves = extents.filter((line) => /^ *(\d+)\/ *\1 /.test(line));
+    expect(leaves.length).toBeGreaterThan(0);
+    expect(leaves.length).toBeLessThanOrEqual(4);
+  },
+);
