@@ -2,17 +2,34 @@
  * The end of inodes that no name leads to: their blocks, attributes and numbers are given back, in
  * as many operations as that takes.
  *
- *     blocks from the end on, step by step | attributes, orphan entry, inode: one operation
+ *     evictAtOnce    all in the operation that takes the last name: small, and in nobody's hands
+ *     evictInode     blocks from the end on, step by step | attributes, orphan entry, inode
  *
  * A crash between two steps leaves an orphan, whose deletion is finished at the next mount
  * (`orphan-cleanup.ts`). After `ext4_evict_inode` of Linux.
  */
+import type { Handle } from "./handle.ts";
 import type { ExtInode } from "./inode.ts";
 import { freeInode } from "./inode-alloc.ts";
 import { orphanDel } from "./orphan-write.ts";
 import { truncateStep } from "./truncate-blocks.ts";
 import type { ExtWriter } from "./writer.ts";
 import { freeXattrs } from "./xattr-store.ts";
+
+/**
+ * Deletes `inode`, which has just lost its last name, as a part of that operation: it never is an
+ * orphan. False if it is open, cached, or too large for that; some of its blocks may be gone then.
+ * Throws as `evictInode`.
+ */
+export function evictAtOnce(ctx: ExtWriter, handle: Handle, inode: ExtInode): boolean {
+  const { mapping } = inode;
+  const isCached = mapping !== undefined && (mapping.nrpages > 0 || inode.wb?.state !== 0);
+  if (inode.openCount > 0 || isCached || (inode.delalloc?.blockCount ?? 0) > 0) return false;
+  if (!truncateStep(ctx, handle, inode, 0)) return false;
+  freeXattrs(ctx, handle, inode);
+  freeInode(ctx, handle, inode);
+  return true;
+}
 
 /** Frees the blocks of `inode` from file block `fromBlock` on, in steps. */
 export async function freeBlocksFrom(

@@ -16,9 +16,9 @@
  */
 import { flushDevice } from "../../block/write-device.ts";
 import type { CacheFile } from "../../cache/cache-file.ts";
-import type { Kiocb } from "../../cache/kiocb.ts";
+import { IOCB_NOWAIT, type Kiocb } from "../../cache/kiocb.ts";
 import { le16 } from "../../lib/bytes.ts";
-import { FsError } from "../../lib/errno.ts";
+import { EAGAIN, FsError } from "../../lib/errno.ts";
 import { AsyncRwLock } from "../../lib/locks.ts";
 import { andThen, isPromise, type MaybeAsync } from "../../lib/maybe.ts";
 import type { VfsInode } from "../vfs.ts";
@@ -108,7 +108,7 @@ export class ExtVolumeWriter implements FileSystemWriter {
   unlink(dir: VfsInode, name: Uint8Array, signal?: AbortSignal): MaybeAsync<void> {
     const gone = this.#run(
       "unlink",
-      (ctx, handle) => extUnlink(ctx, handle, dir as ExtInode, name),
+      (ctx, handle) => extUnlink(ctx, handle, dir as ExtInode, name, true),
       signal,
     );
     return andThen(gone, (inode) => this.#evictIfUnused(inode));
@@ -179,6 +179,9 @@ export class ExtVolumeWriter implements FileSystemWriter {
   }
 
   write(iocb: Kiocb, bytes: Uint8Array): MaybeAsync<number> {
+    const { isWriteLocked, waiterCount } = this.#freezeLock;
+    const mustWait = isWriteLocked || waiterCount > 0;
+    if (mustWait && (iocb.flags & IOCB_NOWAIT) !== 0) return -EAGAIN;
     return this.#change("write", () => this.#content.write(iocb, bytes));
   }
 
@@ -329,13 +332,22 @@ export class ExtVolumeWriter implements FileSystemWriter {
   #evictIfUnused(inode: ExtInode): MaybeAsync<void> {
     if (inode.linksCount > 0 || inode.openCount > 0 || this.#evicted.has(inode)) return undefined;
     this.#evicted.add(inode);
-    const evicted = this.#change("evict", () =>
-      andThen(this.#content.forget(inode), () => evictInode(this.#ctx, inode)),
-    );
-    if (!isPromise(evicted)) return undefined;
-    const settled = evicted.finally(() => this.#evictions.delete(settled));
-    this.#evictions.add(settled);
-    return settled;
+    const evict = (): MaybeAsync<void> =>
+      andThen(this.#content.forget(inode), () => {
+        return inode.isDeleted ? undefined : evictInode(this.#ctx, inode);
+      });
+    // The name has gone, whatever comes of this: the rest stays an orphan, for the next mount.
+    const failed = (thrown: unknown): void =>
+      this.#ctx.warn(`inode ${inode.ino} could not be deleted for good: ${String(thrown)}`);
+    try {
+      const evicted = this.#change("evict", evict);
+      if (!isPromise(evicted)) return undefined;
+      const settled = evicted.catch(failed).finally(() => this.#evictions.delete(settled));
+      this.#evictions.add(settled);
+      return settled;
+    } catch (thrown) {
+      failed(thrown);
+    }
   }
 
   async #settleEvictions(): Promise<void> {

@@ -9,8 +9,8 @@
  *  1. The caller holds the locks of the directories, and of inodes that lose a name.
  *  2. What is checked is what Linux checks below the permissions, in its order; nothing is changed
  *     before the last check.
- *  3. An inode that loses its last name is returned: if nobody holds it open, the caller evicts it
- *     (`evict.ts`).
+ *  3. An inode that loses its last name is returned: if nobody holds it open, and it is not deleted
+ *     yet, the caller evicts it (`evict.ts`).
  *
  * Renaming is `rename.ts`. After fs/ext4/namei.c of Linux (`ext4_create`, `ext4_mkdir`,
  * `ext4_symlink`, `ext4_mknod`, `ext4_link`, `ext4_unlink`, `ext4_rmdir`, `ext4_tmpfile`).
@@ -20,6 +20,7 @@ import { FsError } from "../../lib/errno.ts";
 import type { NewInode } from "../vfs-write.ts";
 import { aclForNew, initAcl } from "./acl-write.ts";
 import { dirAdd, dirInit, dirIsEmpty, dirRemove } from "./dir-write.ts";
+import { evictAtOnce } from "./evict.ts";
 import type { Handle } from "./handle.ts";
 import { type ExtInode, encodeDevice, fileTypeOfMode } from "./inode.ts";
 import { allocInode } from "./inode-alloc.ts";
@@ -161,7 +162,8 @@ export function extLink(
 }
 
 /**
- * Takes `name` out of `dir`, and returns the inode that it led to.
+ * Takes `name` out of `dir`, and returns the inode that it led to. With `mayEvict` an inode that has
+ * lost its last name and is in nobody's hands is deleted at once, if that is little work.
  *
  * @throws {FsError} `ENOENT`; `EISDIR`; `EPERM` for what is immutable or append-only; `EUCLEAN`,
  *   `EBADMSG` for damage
@@ -172,22 +174,24 @@ export function extUnlink(
   handle: Handle,
   dir: ExtInode,
   name: Uint8Array,
+  mayEvict = false,
 ): ExtInode {
   if (isDots(name)) throw new FsError("EISDIR");
   const inode = findVictim(ctx, dir, name);
   checkVictim(dir, inode, false);
   dirRemove(ctx, handle, dir, name);
   touchDir(ctx, handle, dir);
-  dropLink(ctx, handle, inode);
+  dropLink(ctx, handle, inode, mayEvict);
   return inode;
 }
 
-/** `inode`, no directory, has a name less. */
-export function dropLink(ctx: ExtWriter, handle: Handle, inode: ExtInode): void {
+/** `inode`, no directory, has a name less; without any it is an orphan, or deleted as it may be. */
+export function dropLink(ctx: ExtWriter, handle: Handle, inode: ExtInode, mayEvict: boolean): void {
   touchInode(ctx, handle, inode);
   if (inode.linksCount === 0) ctx.warn(`inode ${inode.ino} had a name, but no link`);
   else inode.linksCount--;
-  if (inode.linksCount === 0) orphanAdd(ctx, handle, inode);
+  if (inode.linksCount > 0) return;
+  if (!mayEvict || !evictAtOnce(ctx, handle, inode)) orphanAdd(ctx, handle, inode);
 }
 
 /** The directory `dir`, which is empty, has lost its name. */

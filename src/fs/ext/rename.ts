@@ -110,7 +110,7 @@ function move(
     dropDirLink(from.dir);
     if (target === undefined) addDirLink(ctx, to.dir);
     else dropDir(ctx, handle, target);
-  } else if (target !== undefined) dropLink(ctx, handle, target);
+  } else if (target !== undefined) dropLink(ctx, handle, target, false);
   return target?.linksCount === 0 ? target : undefined;
 }
 
