@@ -289,7 +289,8 @@ function folioInvalidate(
   fromBytes: number,
   lengthBytes: number,
 ): void {
-  if (folio.private === null && folio.blockState === null) return;
+  const isDirtyStill = folio.isDirty && lengthBytes < folio.sizeBytes;
+  if (folio.private === null && folio.blockState === null && !isDirtyStill) return;
   try {
     mapping.ops.invalidateFolio?.(folio, fromBytes, lengthBytes);
   } catch {

@@ -20,10 +20,10 @@ import { Bio, REQ_OP_READ, REQ_SYNC } from "../block/bio.ts";
 import type { AddressSpace } from "../cache/address-space.ts";
 import { attachBlockState } from "../cache/block-state.ts";
 import type { Folio } from "../cache/folio.ts";
-import type { Kiocb } from "../cache/kiocb.ts";
+import { IOCB_NOWAIT, type Kiocb } from "../cache/kiocb.ts";
 import { filemapWriteFolio } from "../cache/mapping-folio.ts";
 import { I_DIRTY_INODE, markInodeDirty } from "../cache/superblock.ts";
-import { EIO, type Errno } from "../lib/errno.ts";
+import { EAGAIN, EIO, type Errno } from "../lib/errno.ts";
 import { andThen, isPromise, type MaybeAsync } from "../lib/maybe.ts";
 import { blockOfByte, byteOfBlock, roundDown, roundUp } from "../lib/units.ts";
 import { buffersOf } from "./buffer.ts";
@@ -41,7 +41,7 @@ import { noteBioFailure } from "./read-failure.ts";
  * Prepares a write of `lengthBytes` from `posBytes` on (`block_write_begin`): the `writeBegin` of
  * block-mapped files. Returns the locked folio of the first byte, which may end before the write
  * does; or an errno, with nothing held: of `getBlock`, `-EIO` for a block that cannot be read, of
- * getting the folio.
+ * getting the folio. With `IOCB_NOWAIT` `-EAGAIN` takes the place of a read.
  */
 export function blockWriteBegin(
   iocb: Kiocb,
@@ -57,7 +57,9 @@ export function blockWriteBegin(
     const from = posBytes - folio.posBytes;
     const end = Math.min(from + lengthBytes, folio.sizeBytes);
     const question: BlockQuestion = { inode: mapping.host, getBlock, create: true };
-    const prepared = new FolioPreparation(folio, question, deviceBuffers).run(from, end);
+    const preparation = new FolioPreparation(folio, question, deviceBuffers);
+    const mustWait = (flags & IOCB_NOWAIT) !== 0 && preparation.mayRead(from, end);
+    const prepared = mustWait ? -EAGAIN : preparation.run(from, end);
     return andThen(prepared, (errno) => {
       if (errno === 0) return folio;
       folio.unlock();
@@ -175,6 +177,15 @@ class FolioPreparation {
     this.#question = question;
     this.#deviceBuffers = deviceBuffers;
     this.#blockBytes = question.inode.blockBytes;
+  }
+
+  /** True if a block may have to be read that a write of `from..end` changes in part. */
+  mayRead(from: number, end: number): boolean {
+    const eofBytes = this.#question.inode.size - this.#folio.posBytes;
+    const isUnknown = (at: number): boolean => at < eofBytes && !this.#isValid(at);
+    const isHeadPart = from % this.#blockBytes !== 0;
+    const isTailPart = end % this.#blockBytes !== 0;
+    return (isHeadPart && isUnknown(from)) || (isTailPart && isUnknown(end - 1));
   }
 
   /** Prepares the bytes `from..end` of the folio. Returns 0 or an errno. */

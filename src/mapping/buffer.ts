@@ -242,11 +242,12 @@ export function blockInvalidateFolio(folio: Folio, offsetBytes: number, lengthBy
     folio.blockState = null;
     return;
   }
-  const state = folio.blockState;
-  if (state === null) return;
-  const first = roundUp(offsetBytes, state.unitBytes);
-  const end = roundDown(endBytes, state.unitBytes);
-  if (end > first) state.clearDirty(first, end - first);
+  const unitBytes = folio.mapping!.host.blockBytes;
+  const first = roundUp(offsetBytes, unitBytes);
+  const end = roundDown(endBytes, unitBytes);
+  if (end <= first || !folio.isDirty) return;
+  // What was dirty as a whole is so only in part now.
+  attachBlockState(folio, unitBytes).clearDirty(first, end - first);
 }
 
 /**

@@ -406,3 +406,54 @@ describe.skipIf(!hasTools)("content in the inode", () => {
     expect(contentByDebugfs(path, scratch, "file")).toEqual(content);
   });
 });
+
+describe.skipIf(!hasTools)("what is cut and written anew", () => {
+  test.each(BOTH_MAPS)("%s: it is data before its write-out, not a hole", async (name, args) => {
+    const blockBytes = name === "extents" ? 4 * KIB : KIB;
+    const volume = await openContent(imageOf(args));
+    const file = await volume.create("file");
+    const { content } = volume;
+    await volume.write(file, 0, new Random(1).bytes(64 * KIB)); // A folio that is dirty as a whole.
+    await content.setSize(file.inode, 2 * blockBytes);
+    await content.setSize(file.inode, 64 * KIB);
+    await volume.write(file, 4 * blockBytes, new Random(2).bytes(blockBytes));
+    const { iomapOps } = content.mappings;
+    const { inode } = file;
+    const { mapping } = file.file;
+    expect(await iomapSeekData(inode, mapping, 2 * blockBytes, iomapOps)).toBe(4 * blockBytes);
+    expect(await iomapSeekHole(inode, mapping, 4 * blockBytes, iomapOps)).toBe(5 * blockBytes);
+    expect(inode.delalloc?.ranges).toEqual([
+      { first: 0, end: 2 },
+      { first: 4, end: 5 },
+    ]);
+    await volume.close();
+  });
+
+  test.each([...BOTH_MAPS, ["inline", INLINE] as const])(
+    "%s: a write that must not wait makes no promise, whatever it meets",
+    async (_name, args) => {
+      const path = imageOf(args);
+      const first = await openContent(path);
+      const made = await first.create("file");
+      await first.write(made, 0, new Random(1).bytes(600 * KIB));
+      await first.write(await first.create("small"), 0, new Random(1).bytes(20));
+      await first.close();
+      const volume = await openContent(path);
+      const small = volume.open(await volume.inode(made.inode.ino + 1));
+      const file = volume.open(await volume.inode(made.inode.ino));
+      const writeNow = (into: OpenContent, posBytes: number): unknown =>
+        volume.content.write(
+          { file: into.file, posBytes, flags: IOCB_NOWAIT },
+          Uint8Array.of(1, 2, 3),
+        );
+      expect(writeNow(file, 500 * KIB + 1)).toBe(-EAGAIN); // The map, or a block, is to be read.
+      expect(writeNow(file, 700 * KIB + 1)).toBe(-EAGAIN); // Zeros before it.
+      expect([3, -EAGAIN]).toContain(writeNow(small, 1));
+      await volume.read(file);
+      expect(writeNow(file, 500 * KIB + 1)).toBe(3);
+      expect(writeNow(file, 600 * KIB)).toBe(3);
+      await volume.close();
+      expectClean(path);
+    },
+  );
+});

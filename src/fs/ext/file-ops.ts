@@ -11,11 +11,12 @@
 import type { AddressSpace, AddressSpaceOperations } from "../../cache/address-space.ts";
 import type { Folio } from "../../cache/folio.ts";
 import type { Inode } from "../../cache/inode.ts";
+import { IOCB_NOWAIT } from "../../cache/kiocb.ts";
 import type { PageCache } from "../../cache/page-cache.ts";
 import { type Superblock as CacheSuperblock, WbInode } from "../../cache/superblock.ts";
-import { EIO, type Errno } from "../../lib/errno.ts";
+import { EAGAIN, EIO, type Errno } from "../../lib/errno.ts";
 import { andThen, isPromise, type MaybeAsync } from "../../lib/maybe.ts";
-import { KIB, PAGE_BYTES } from "../../lib/units.ts";
+import { blockOfByte, blocksOfBytes, KIB, PAGE_BYTES } from "../../lib/units.ts";
 import {
   blockInvalidateFolio,
   blockIsPartiallyUptodate,
@@ -56,6 +57,26 @@ export interface FileWriteOptions {
   readonly onWriteError: "drop" | "keep";
 }
 
+/** True if where the range lies is known without a read; else the read has begun. */
+function isMapCached(
+  core: ExtCore,
+  inode: ExtInode,
+  posBytes: number,
+  lengthBytes: number,
+): boolean {
+  const { blockBytes } = core.sb;
+  const end = blocksOfBytes(posBytes + lengthBytes, blockBytes);
+  for (let block = blockOfByte(posBytes, blockBytes); block < end; ) {
+    const run = core.metadata.run(() => core.mapBlocks(inode, block, end - block));
+    if (isPromise(run)) {
+      run.catch(() => undefined); // Who may wait for it meets its failure.
+      return false;
+    }
+    block += run.count;
+  }
+  return true;
+}
+
 function blockMapOperations(core: ExtCore, ctx: ExtWriter | undefined): AddressSpaceOperations {
   const getBlock = extGetBlock(core);
   const operations: AddressSpaceOperations = {
@@ -71,8 +92,12 @@ function blockMapOperations(core: ExtCore, ctx: ExtWriter | undefined): AddressS
   return {
     ...operations,
     writepages: (mapping, wbc) => mpageWritepages(mapping, wbc, allocate),
-    writeBegin: (iocb, mapping, posBytes, lengthBytes) =>
-      blockWriteBegin(iocb, mapping, posBytes, lengthBytes, reserve),
+    writeBegin: (iocb, mapping, posBytes, lengthBytes) => {
+      const inode = mapping.host as ExtInode;
+      const isNowait = (iocb.flags & IOCB_NOWAIT) !== 0;
+      if (isNowait && !isMapCached(core, inode, posBytes, lengthBytes)) return -EAGAIN;
+      return blockWriteBegin(iocb, mapping, posBytes, lengthBytes, reserve);
+    },
     writeEnd: (_iocb, mapping, posBytes, lengthBytes, copiedBytes, folio) =>
       blockWriteEnd(mapping, posBytes, lengthBytes, copiedBytes, folio),
   };

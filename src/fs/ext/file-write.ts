@@ -7,6 +7,7 @@
  *  2. `ENOSPC` while freed blocks wait for a commit is no answer: the commit is made, and the write
  *     goes on.
  *  3. What was written counts, whatever came after it.
+ *  4. With `IOCB_NOWAIT` a write is done at once, in part, or not at all: nothing of it goes on.
  *
  * After `ext4_buffered_write_iter` in `fs/ext4/file.c` of Linux.
  */
@@ -77,8 +78,31 @@ function writeLocked(
   const roomBytes = maxFileBytes(files.ctx, inode) - posBytes;
   if (roomBytes <= 0) throw new FsError("EFBIG");
   const taken = bytes.length > roomBytes ? bytes.subarray(0, roomBytes) : bytes;
+  if ((iocb.flags & IOCB_NOWAIT) !== 0) return performNow(files, iocb, inode, taken);
   const ready = andThen(noteChange(files.ctx, inode), () => zeroBehindEnd(files, inode, posBytes));
   return andThen(ready, () => perform(files, iocb, inode, taken));
+}
+
+/** Rule 4: `-EAGAIN` before anything has begun that might wait. */
+function performNow(
+  files: FileWriting,
+  iocb: Kiocb,
+  inode: ExtInode,
+  bytes: Uint8Array,
+): MaybeAsync<number> {
+  if (inode.isInline || iocb.posBytes > inode.size) return -EAGAIN;
+  const noted = noteChange(files.ctx, inode);
+  if (isPromise(noted)) {
+    noted.catch(() => undefined); // A time alone; the next write meets what was in its way.
+    return -EAGAIN;
+  }
+  try {
+    return performOnce(files, iocb, inode, bytes);
+  } catch (thrown) {
+    const isFull = hasErrnoCode(thrown) && thrown.code === "ENOSPC";
+    if (isFull && files.ctx.blocks.pendingCount > 0) return -EAGAIN;
+    throw thrown;
+  }
 }
 
 /** Rule 2. */
@@ -90,8 +114,7 @@ function perform(
 ): MaybeAsync<number> {
   const retry = async (thrown: unknown): Promise<number> => {
     const isFull = hasErrnoCode(thrown) && thrown.code === "ENOSPC";
-    const isNowait = (iocb.flags & IOCB_NOWAIT) !== 0;
-    if (!isFull || isNowait || files.ctx.blocks.pendingCount === 0) throw thrown;
+    if (!isFull || files.ctx.blocks.pendingCount === 0) throw thrown;
     await files.ctx.transactions.commit();
     return performOnce(files, iocb, inode, bytes);
   };

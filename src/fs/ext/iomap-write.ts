@@ -13,13 +13,14 @@
  * After `ext4_da_map_blocks` in `fs/ext4/inode.c` and `xfs_buffered_write_iomap_begin` of Linux.
  */
 import { FsError } from "../../lib/errno.ts";
-import { andThen, type MaybeAsync } from "../../lib/maybe.ts";
+import { andThen, isPromise, type MaybeAsync } from "../../lib/maybe.ts";
 import { blockOfByte, blocksOfBytes } from "../../lib/units.ts";
 import { iomapEndDelalloc } from "../../mapping/iomap/delalloc.ts";
 import {
   IOMAP_DELALLOC,
   IOMAP_F_NEW,
   IOMAP_HOLE,
+  IOMAP_NOWAIT,
   IOMAP_UNWRITTEN,
   IOMAP_ZERO,
   type Iomap,
@@ -70,6 +71,10 @@ export function extIomapWriteOps(ctx: ExtWriter): IomapOps<ExtInode> {
       const run = noteFailure(inode, () =>
         core.metadata.run(() => core.mapBlocks(inode, fileBlock, RUN_BLOCKS_MAX)),
       );
+      if (isPromise(run) && (flags & IOMAP_NOWAIT) !== 0) {
+        run.catch(() => undefined); // Who may wait for the map meets its failure.
+        throw new FsError("EAGAIN");
+      }
       return andThen(run, (mapped) => {
         setRun(core, inode, fileBlock, mapped, iomap);
         const isZeroing = (flags & IOMAP_ZERO) !== 0;
