@@ -13,3 +13,9 @@ if (QUIRE_SEED !== undefined) fc.configureGlobal({ seed: Number(QUIRE_SEED) });
 export function runs(count: number): number {
   return Math.ceil(count * Number(QUIRE_RUN_FACTOR));
 }
+
+/** One seed for each of `runs(count)` runs, from `first` or `QUIRE_SEED` on. */
+export function seeds(count: number, first: number): number[] {
+  const start = QUIRE_SEED === undefined ? first : Number(QUIRE_SEED);
+  return Array.from({ length: runs(count) }, (_, at) => start + at);
+}
