@@ -8,6 +8,7 @@
  *  2. The file is given back when the last call on it has ended, not before.
  */
 import type { CacheFile } from "../cache/cache-file.ts";
+import { type FileLocks, lockRange } from "../fs/file-locks.ts";
 import type { VfsInode } from "../fs/vfs.ts";
 import type { FileSystemWriter } from "../fs/vfs-write.ts";
 import type { Clock } from "../lib/clock.ts";
@@ -38,6 +39,8 @@ export interface OpenFileOwner {
   /** Told of what was changed, for `watch`. */
   readonly changes: Changes;
   readonly clock: Clock;
+  /** The advisory locks on a file, shared by all who have it open. */
+  locksOf(inode: VfsInode): FileLocks;
   /** Throws `EPERM` unless the caller owns the inode. */
   checkOwner(inode: VfsInode, syscall: string): void;
   /** Throws `EPERM` unless the caller may give the inode away so. */
@@ -55,6 +58,18 @@ export interface OpenFileParts {
   readonly flags: number;
   /** Where the name stands that it was opened by. */
   readonly place?: NamePlace | undefined;
+}
+
+/** How a file is to be locked. */
+export interface LockOptions {
+  /** "shared": others may hold shared locks too. "exclusive" by default. */
+  readonly mode?: "shared" | "exclusive" | undefined;
+  /** First byte and number of bytes; by default the whole file, however long it becomes. */
+  readonly start?: number | undefined;
+  readonly length?: number | undefined;
+  /** Do not wait. */
+  readonly try?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export abstract class OpenFile {
@@ -94,6 +109,29 @@ export abstract class OpenFile {
   /** The page cache's side of the open file, for `fadvise` and the like; null for a directory. */
   get cacheFile(): CacheFile | null {
     return this.file;
+  }
+
+  /**
+   * Locks the file, or a range of it, against other handles of this volume that ask, and waits for
+   * them; "try" does not wait and says whether it was locked. Advisory: who does not ask is not
+   * stopped. Closing the handle gives its locks back.
+   */
+  async lock(options: LockOptions = {}): Promise<boolean> {
+    this.checkOpen("flock");
+    const { mode = "exclusive", start = 0, length = Infinity, signal } = options;
+    const request = { ...lockRange(start, length), isShared: mode === "shared" };
+    const locks = this.owner.locksOf(this.inode);
+    if (options.try === true) return locks.tryLock(this, request);
+    await locks.lock(this, request, signal);
+    if (this.#fd !== -1) return true;
+    locks.unlock(this, lockRange(0, Infinity)); // It was closed meanwhile.
+    throw new FsError("EBADF", { syscall: "flock" });
+  }
+
+  /** Gives back what `lock` has taken, or a range of it. */
+  unlock({ start = 0, length = Infinity }: Pick<LockOptions, "start" | "length"> = {}): void {
+    this.checkOpen("flock");
+    this.owner.locksOf(this.inode).unlock(this, lockRange(start, length));
   }
 
   /** Gives the handle back, once calls under way are done. A second call waits for the first. */
@@ -199,6 +237,7 @@ export abstract class OpenFile {
   #giveBack(): MaybeAsync<void> {
     if (this.#fd === -1) return undefined;
     this.#fd = -1;
+    this.owner.locksOf(this.inode).unlock(this, lockRange(0, Infinity));
     this.owner.closed(this);
     return this.owner.writer?.release(this.inode);
   }

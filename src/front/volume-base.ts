@@ -10,6 +10,7 @@
  *  2. On a read-only volume each call that changes something fails with `EROFS` where the kernel
  *     would look at that: `writer` is what says so.
  */
+import { FileLocks } from "../fs/file-locks.ts";
 import { type NewPlace, PathWalker, type WalkResult } from "../fs/namei.ts";
 import {
   type Caller,
@@ -58,6 +59,7 @@ export abstract class VolumeBase implements OpenFileOwner {
   protected readonly random: Random;
   protected readonly walker: PathWalker;
   readonly #open = new Set<OpenFile>();
+  readonly #locks = new WeakMap<VfsInode, FileLocks>();
   readonly #idleWaiters = new WaitQueue();
   #lastFd = 2;
   #busyCount = 0;
@@ -118,6 +120,15 @@ export abstract class VolumeBase implements OpenFileOwner {
     this.walker.clear();
     if (this.#backgroundFailure !== undefined) failures.push(this.#backgroundFailure.thrown);
     if (failures.length > 0) throw failures[0];
+  }
+
+  locksOf(inode: VfsInode): FileLocks {
+    let locks = this.#locks.get(inode);
+    if (locks === undefined) {
+      locks = new FileLocks();
+      this.#locks.set(inode, locks);
+    }
+    return locks;
   }
 
   checkOwner(inode: VfsInode, syscall: string): void {
