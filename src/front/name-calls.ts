@@ -8,13 +8,21 @@
  * After `filename_create`, `do_unlinkat`, `do_rmdir` and `do_renameat2` of `fs/namei.c`.
  */
 import type { NewPlace, WalkResult } from "../fs/namei.ts";
-import { isStickyFor, MAY_EXEC, MAY_WRITE } from "../fs/permission.ts";
+import {
+  isOwner,
+  isStickyFor,
+  MAY_EXEC,
+  MAY_READ,
+  MAY_WRITE,
+  mayAccess,
+} from "../fs/permission.ts";
 import type { VfsInode } from "../fs/vfs.ts";
 import { type FileSystemWriter, type NewInode, RENAME_NOREPLACE } from "../fs/vfs-write.ts";
 import { FsError } from "../lib/errno.ts";
 import { andThen, type MaybeAsync } from "../lib/maybe.ts";
 import { checkMode, type PathLike, pathBytes, pathText } from "./arguments.ts";
 import { AttributeCalls } from "./attribute-calls.ts";
+import { droppedMode } from "./attributes.ts";
 import { FileHandle } from "./file-handle.ts";
 import { type LastName, lastNameOf } from "./last-name.ts";
 import { placed } from "./volume-base.ts";
@@ -94,6 +102,7 @@ export abstract class NameCalls extends AttributeCalls {
     const place = await this.newPlace(path, where, false);
     const writer = this.#writerFor(where);
     await placed(where, async () => {
+      if (this.caller.uid !== 0) await this.#checkLink(inode);
       await this.checkAccess(place.dir, MAY_WRITE | MAY_EXEC);
       await this.underParent(writer.link(inode, place.dir, place.last.name), place);
     });
@@ -224,6 +233,23 @@ export abstract class NameCalls extends AttributeCalls {
   #writerFor(where: Where): FileSystemWriter {
     if (this.writer === undefined) throw new FsError("EROFS", where);
     return this.writer;
+  }
+
+  /**
+   * Others' files may be linked only if they may be written, and run as nobody else (`may_linkat`).
+   */
+  async #checkLink(inode: VfsInode): Promise<void> {
+    const attributes = inode.attributes();
+    if (isOwner(attributes, this.caller)) return;
+    const isPlain = inode.type === "file" && droppedMode(inode) === undefined;
+    if (!isPlain) throw new FsError("EPERM");
+    const isGiven = mayAccess(
+      attributes,
+      await this.aclOf(inode),
+      this.caller,
+      MAY_READ | MAY_WRITE,
+    );
+    if (!isGiven) throw new FsError("EPERM");
   }
 
   /** The inode that a name leads to, which is not a link's target. */

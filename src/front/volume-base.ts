@@ -146,15 +146,15 @@ export abstract class VolumeBase implements OpenFileOwner {
 
   /** Throws `EACCES` unless the caller may do all of `wanted` (`MAY_*`) with the inode. */
   protected checkAccess(inode: VfsInode, wanted: number): MaybeAsync<void> {
-    const attributes = inode.attributes();
-    if (mayAccess(attributes, undefined, this.caller, 0) && this.caller.uid === 0) {
-      if (!mayAccess(attributes, undefined, this.caller, wanted)) throw new FsError("EACCES");
-      return;
-    }
-    return andThen(this.fileSystem.xattrs(inode), (xattrs) => {
-      if (mayAccess(attributes, xattrs.get(ACL_NAME), this.caller, wanted)) return;
-      throw new FsError("EACCES");
+    const acl = this.caller.uid === 0 ? undefined : this.aclOf(inode);
+    return andThen(acl, (list) => {
+      if (!mayAccess(inode.attributes(), list, this.caller, wanted)) throw new FsError("EACCES");
     });
+  }
+
+  /** The access control list of the inode, in the form that users see, if it has one. */
+  protected aclOf(inode: VfsInode): MaybeAsync<Uint8Array | undefined> {
+    return andThen(this.fileSystem.xattrs(inode), (xattrs) => xattrs.get(ACL_NAME));
   }
 
   /** The inode at `path`. Errors name `syscall` and `path`; `argument` is what Node calls that. */

@@ -1,0 +1,186 @@
+/**
+ * What others than root may do, on a volume and on a real directory under the same user: the same
+ * values and the same errors.
+ */
+import * as nodeFs from "node:fs";
+import * as nodePromises from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { openImage } from "../../src/front/open-image.ts";
+import type { Volume } from "../../src/front/volume.ts";
+import { requireRoot, requireTool, runTool, scratchDirectory } from "../support/tools.ts";
+import { type FsApi, outcomeOf } from "../support/twin-trees.ts";
+
+const hasTools = requireTool("mke2fs") && requireTool("setfacl") && requireTool("setfattr");
+const canRun = requireRoot("other users") && hasTools;
+const scratch = scratchDirectory("permissions");
+const USER = { uid: 12_345, gid: 23_456, groups: [34_567] };
+
+let volume: Volume;
+let root: string;
+
+/** Files of every mode that matters, owned by the user, by its groups, or by nobody it knows. */
+function makeTree(): void {
+  const owners = { mine: [USER.uid, 1], group: [1, USER.gid], more: [1, 34_567], other: [1, 1] };
+  for (const [name, [uid, gid]] of Object.entries(owners)) {
+    for (const mode of [0o000, 0o400, 0o200, 0o040, 0o020, 0o004, 0o002, 0o007, 0o777, 0o711]) {
+      const path = join(root, `${name}-${mode.toString(8)}`);
+      nodeFs.writeFileSync(path, "x");
+      nodeFs.chownSync(path, uid!, gid!);
+      nodeFs.chmodSync(path, mode);
+      const folder = `${path}.d`;
+      nodeFs.mkdirSync(folder);
+      nodeFs.writeFileSync(join(folder, "in"), "x");
+      nodeFs.mkdirSync(join(folder, "sub"));
+      nodeFs.chownSync(folder, uid!, gid!);
+      nodeFs.chmodSync(folder, mode);
+    }
+  }
+  const sticky = join(root, "sticky");
+  nodeFs.mkdirSync(sticky);
+  nodeFs.chmodSync(sticky, 0o1777);
+  for (const [name, uid] of [
+    ["ours", USER.uid],
+    ["theirs", 1],
+  ] as const) {
+    nodeFs.writeFileSync(join(sticky, name), "x", { mode: 0o666 });
+    nodeFs.chownSync(join(sticky, name), uid, 1);
+  }
+  const lists = [`u:${USER.uid}:rw`, `u:${USER.uid}:---`, `g:${USER.gid}:r`, "g:34567:w,m::r"];
+  for (const [at, list] of lists.entries()) {
+    const path = join(root, `acl-${at}`);
+    nodeFs.writeFileSync(path, "x", { mode: 0o644 });
+    runTool("setfacl", ["-m", list, path]);
+  }
+}
+
+beforeAll(async () => {
+  if (!canRun) return;
+  root = join(scratch, "tree");
+  nodeFs.mkdirSync(root);
+  makeTree();
+  nodeFs.chmodSync(scratch, 0o755);
+  nodeFs.chmodSync(root, 0o777);
+  const image = join(scratch, "tree.img");
+  runTool("mke2fs", ["-q", "-F", "-t", "ext4", "-b", "4096", "-d", root, image, "64M"]);
+  volume = await openImage(image, { writable: true, ...USER, umask: 0o022 });
+});
+afterAll(() => volume?.close());
+
+/** Does `call` as the user, in the tree. */
+async function asUser<T>(call: () => Promise<T>): Promise<T> {
+  const before = process.cwd();
+  const groups = process.getgroups!();
+  process.chdir(root);
+  process.setgroups!([...USER.groups]);
+  process.setegid!(USER.gid);
+  process.seteuid!(USER.uid);
+  try {
+    return await call();
+  } finally {
+    process.seteuid!(0);
+    process.setegid!(0);
+    process.setgroups!(groups);
+    process.chdir(before);
+  }
+}
+
+async function compare(call: (fs: FsApi) => unknown): Promise<void> {
+  const wanted = await asUser(() => outcomeOf(() => call(nodePromises)));
+  const got = await outcomeOf(() => call(volume.fs as unknown as FsApi));
+  expect(got).toEqual(wanted);
+}
+
+type Call = readonly [title: string, call: (fs: FsApi, path: string) => unknown];
+
+/** Without `access`, which asks for the real user and not for the effective one. */
+const CALLS: readonly Call[] = [
+  ["read", (fs, path) => fs.readFile(path, "utf8")],
+  ["write", (fs, path) => fs.writeFile(path, "y")],
+  ["append", (fs, path) => fs.appendFile(path, "y")],
+  ["truncate", (fs, path) => fs.truncate(path, 0)],
+  [
+    "chmod",
+    async (fs, path) => {
+      const { mode } = await fs.stat(path);
+      return fs.chmod(path, mode & 0o7777);
+    },
+  ],
+  ["chown", (fs, path) => fs.chown(path, 1, 1)],
+  [
+    "chown to a group of mine",
+    async (fs, path) => {
+      const { gid } = await fs.stat(path);
+      await fs.chown(path, -1, 34_567);
+      await fs.chown(path, -1, gid);
+    },
+  ],
+  ["utimes", (fs, path) => fs.utimes(path, 5, 6)],
+  ["stat inside", (fs, path) => fs.stat(`${path}.d/in`).then(({ size }) => size)],
+  [
+    "make inside",
+    async (fs, path) => {
+      await fs.writeFile(`${path}.d/new`, "n");
+      await fs.mkdir(`${path}.d/newdir`);
+      await fs.rename(`${path}.d/new`, `${path}.d/newer`);
+      await fs.unlink(`${path}.d/newer`);
+      await fs.rmdir(`${path}.d/newdir`);
+    },
+  ],
+  [
+    "unlink inside",
+    async (fs, path) => {
+      await fs.link(`${path}.d/in`, `${path}.d/again`);
+      await fs.unlink(`${path}.d/again`);
+    },
+  ],
+  [
+    "rmdir inside",
+    async (fs, path) => {
+      await fs.rmdir(`${path}.d/sub`);
+      await fs.mkdir(`${path}.d/sub`);
+    },
+  ],
+  [
+    "symlink inside",
+    async (fs, path) => {
+      await fs.symlink("x", `${path}.d/link`);
+      await fs.unlink(`${path}.d/link`);
+    },
+  ],
+];
+
+describe.skipIf(!canRun)("another user than root", () => {
+  test.each(CALLS)("%s", async (_title, call) => {
+    const names = nodeFs.readdirSync(root).filter((name) => !name.endsWith(".d"));
+    for (const name of names) {
+      if (name === "lost+found" || name === "sticky") continue;
+      await compare((fs) => outcomeOf(() => call(fs, name)));
+    }
+  });
+
+  test("a sticky directory keeps what is others'", async () => {
+    await compare((fs) => fs.unlink("sticky/theirs"));
+    await compare((fs) => fs.rename("sticky/theirs", "sticky/x"));
+    await compare((fs) => fs.rename("sticky/ours", "sticky/theirs"));
+    await compare((fs) => fs.rename("sticky/ours", "sticky/mine"));
+    await compare((fs) => fs.unlink("sticky/mine"));
+  });
+
+  test("new files are the user's, with the umask taken off", async () => {
+    await compare(async (fs) => {
+      const before = process.umask(0o022);
+      try {
+        await fs.writeFile("mine-777.d/made", "x", { mode: 0o777 });
+        await fs.mkdir("mine-777.d/made.d", 0o777);
+        const facts = async (path: string): Promise<number[]> => {
+          const { uid, gid, mode } = await fs.stat(path);
+          return [uid, gid, mode];
+        };
+        return [await facts("mine-777.d/made"), await facts("mine-777.d/made.d")];
+      } finally {
+        process.umask(before);
+      }
+    });
+  });
+});
