@@ -45,12 +45,16 @@ export class KeptOutput extends Writable {
 /** Runs `quire` with `args`. */
 export async function quire(
   args: readonly string[],
-  options: { readonly signal?: AbortSignal; readonly isTerminal?: boolean } = {},
+  options: {
+    readonly signal?: AbortSignal;
+    readonly isTerminal?: boolean;
+    readonly stdin?: AsyncIterable<Uint8Array>;
+  } = {},
 ): Promise<CliResult> {
   const stdout = new KeptOutput();
   const stderr = new KeptOutput(options.isTerminal);
   const signal = options.signal ?? new AbortController().signal;
-  const exitCode = await run(args, { stdout, stderr }, "1.2.3", signal);
+  const exitCode = await run(args, { stdout, stderr, stdin: options.stdin }, "1.2.3", signal);
   const text = stdout.bytes.toString();
   return { exitCode, stdout: stdout.bytes, text, stderr: stderr.bytes.toString() };
 }

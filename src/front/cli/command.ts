@@ -12,7 +12,7 @@ import type { Command } from "commander";
 import { hasErrnoCode } from "../../lib/errno.ts";
 import { type DiskInfo, inspectDisk } from "../disk.ts";
 import { CACHE_BYTES_MIN } from "../make-cache.ts";
-import { openImage, storeOf } from "../open-image.ts";
+import { type OpenImageOptions, openImage, storeOf } from "../open-image.ts";
 import { formatSize, parseSize } from "../size-text.ts";
 import type { Volume } from "../volume.ts";
 import { plainLine, printable, type Streams } from "./output.ts";
@@ -46,12 +46,15 @@ export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
-/** Adds the options of `CommonOptions`. */
-export function withCommonOptions(command: Command): Command {
+/**
+ * Adds the options of `CommonOptions`; without letters where the command has its own use for these.
+ */
+export function withCommonOptions(command: Command, hasLetters = true): Command {
+  const [p, c] = hasLetters ? ["-p, ", "-c, "] : ["", ""];
   return command
-    .option("-p, --partition <number>", "partition to open, as the table counts", partitionNumber)
+    .option(`${p}--partition <number>`, "partition to open, as the table counts", partitionNumber)
     .option(
-      "-c, --cache <size>",
+      `${c}--cache <size>`,
       'size of the page cache, such as "64MiB" (default 256MiB)',
       cacheSize,
     )
@@ -96,6 +99,26 @@ function superblockOption(text: string | undefined): "backup" | "primary" | numb
   return wholeNumber(text, "--superblock");
 }
 
+/** The common options as `openImage` takes them. */
+export function openOptions(options: CommonOptions, signal: AbortSignal): OpenImageOptions {
+  return {
+    partition: options.partition,
+    cache: options.cache,
+    noload: options.noload,
+    superblock: superblockOption(options.superblock),
+    salvage: options.salvage,
+    journal: options.journal,
+    signal,
+  };
+}
+
+/** Says on stderr what the user must know of the image. */
+export function sayWarnings(warnings: readonly string[], context: CommandContext): void {
+  for (const warning of warnings) {
+    context.stderr.write(`quire: warning: ${plainLine(warning)}\n`);
+  }
+}
+
 /** Opens the image, says its warnings on stderr, runs `task`, and closes it whatever happens. */
 export async function withVolume<T>(
   image: string,
@@ -103,19 +126,9 @@ export async function withVolume<T>(
   context: CommandContext,
   task: (volume: Volume) => Promise<T>,
 ): Promise<T> {
-  const volume = await openImage(image, {
-    partition: options.partition,
-    cache: options.cache,
-    noload: options.noload,
-    superblock: superblockOption(options.superblock),
-    salvage: options.salvage,
-    journal: options.journal,
-    signal: context.signal,
-  });
+  const volume = await openImage(image, openOptions(options, context.signal));
   try {
-    for (const warning of volume.info().warnings) {
-      context.stderr.write(`quire: warning: ${plainLine(warning)}\n`);
-    }
+    sayWarnings(volume.info().warnings, context);
     return await task(volume);
   } finally {
     await volume.close();
@@ -137,9 +150,7 @@ export async function withVolumeOrDisk(
     const disk = await inspectDisk(await storeOf(image));
     const isOpen = disk.isExt || disk.partitions.length === 0 || disk.extPartitions.length === 1;
     if (!isOpen) {
-      for (const warning of disk.warnings) {
-        context.stderr.write(`quire: warning: ${plainLine(warning)}\n`);
-      }
+      sayWarnings(disk.warnings, context);
       await describe(disk);
       return;
     }

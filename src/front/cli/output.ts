@@ -12,6 +12,8 @@ import { formatSize } from "../size-text.ts";
 export interface Streams {
   readonly stdout: NodeJS.WritableStream;
   readonly stderr: NodeJS.WritableStream & { readonly isTTY?: boolean };
+  /** What a command reads where it is given `-`. */
+  readonly stdin?: AsyncIterable<unknown> | undefined;
 }
 
 const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });

@@ -26,6 +26,7 @@ import { runDu, runFind, runLs } from "./list.ts";
 import { type ContentMemo, manifestOf } from "./manifest.ts";
 import { extentJson, mapText } from "./map.ts";
 import { jsonLine, Progress, printable, printJson, type Streams, writeAll } from "./output.ts";
+import { addWriteCommands } from "./program-write.ts";
 import { runCat, runStat } from "./show.ts";
 import { statsText } from "./stats-text.ts";
 import { TREE_BOUNDS, type TreeBounds, treeOf, treeText } from "./tree.ts";
@@ -272,7 +273,7 @@ async function showDisk(
 /** The program, ready to parse. */
 export function makeProgram(context: CommandContext, version: string): Command {
   const program = new Command("quire")
-    .description("Read ext2/3/4 images through a real page cache.")
+    .description("Read, change and make ext2/3/4 images through a real page cache.")
     .version(version)
     .exitOverride()
     .configureOutput({
@@ -287,6 +288,7 @@ export function makeProgram(context: CommandContext, version: string): Command {
   addManifest(program, context);
   addGet(program, context);
   addOverview(program, context);
+  addWriteCommands(program, context);
   for (const command of program.commands) command.exitOverride().copyInheritedSettings(program);
   return program;
 }

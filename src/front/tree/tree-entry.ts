@@ -118,7 +118,7 @@ const TYPE_BITS: Readonly<Record<FileType, number>> = {
   unknown: 0,
 };
 
-/** The bits of `st_mode` for a type (`S_IFMT`). */
+/** The bits of `st_mode` for a type. */
 export function typeBits(type: FileType): number {
   return TYPE_BITS[type];
 }

@@ -1,0 +1,208 @@
+/**
+ * A file or a directory tree of this machine, as entries.
+ *
+ * Names are bytes. Files with several names are known by device and inode. A file that has fewer
+ * blocks than bytes is sparse: whole blocks of zeros in it become holes, since Node cannot ask
+ * where the holes are. Extended attributes come from `getfattr` where that is installed.
+ */
+import {
+  type BigIntStats,
+  closeSync,
+  constants,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  readSync,
+} from "node:fs";
+import type { FileType, Timespec } from "../../fs/vfs.ts";
+import { isZero } from "../../lib/bytes.ts";
+import { FsError, hasErrnoCode } from "../../lib/errno.ts";
+import { MIB, PAGE_BYTES, SECTOR_BYTES } from "../../lib/units.ts";
+import {
+  NO_XATTRS,
+  type OnTreeError,
+  ROOT_PATH,
+  type Stretch,
+  type TreeEntry,
+  type TreeSource,
+} from "../tree/tree-entry.ts";
+import { compareBytes } from "../tree/walk.ts";
+import { hostXattrs, type XattrsByPath } from "./host-xattrs.ts";
+
+const CHUNK_BYTES = MIB;
+const NSEC_PER_SEC = 1_000_000_000n;
+const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+
+/** What is asked of the host. */
+export interface HostOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Called for what cannot be read; without it the error ends the source. */
+  readonly onError?: OnTreeError | undefined;
+  /** Extended attributes too; true if left out. */
+  readonly xattrs?: boolean | undefined;
+}
+
+function typeOf(stats: BigIntStats): FileType {
+  if (stats.isFile()) return "file";
+  if (stats.isDirectory()) return "directory";
+  if (stats.isSymbolicLink()) return "symlink";
+  if (stats.isCharacterDevice()) return "character";
+  if (stats.isBlockDevice()) return "block";
+  if (stats.isFIFO()) return "fifo";
+  return stats.isSocket() ? "socket" : "unknown";
+}
+
+function timeOf(nanoseconds: bigint): Timespec {
+  const nsec = ((nanoseconds % NSEC_PER_SEC) + NSEC_PER_SEC) % NSEC_PER_SEC;
+  return { sec: Number((nanoseconds - nsec) / NSEC_PER_SEC), nsec: Number(nsec) };
+}
+
+/** Splits `st_rdev` as Linux makes it. */
+function deviceOf(rdev: bigint): { readonly rdevMajor: number; readonly rdevMinor: number } {
+  return {
+    rdevMajor: Number(((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & 0xffff_f000n)),
+    rdevMinor: Number((rdev & 0xffn) | ((rdev >> 12n) & 0xffff_ff00n)),
+  };
+}
+
+/** The data of `bytes`, which begin at `offsetBytes`, without whole blocks of zeros. */
+function* withoutHoles(bytes: Uint8Array, offsetBytes: number): Generator<Stretch> {
+  let dataFrom = -1;
+  for (let at = 0; at < bytes.length; at += PAGE_BYTES) {
+    const isHole = isZero(bytes.subarray(at, at + PAGE_BYTES));
+    if (!isHole && dataFrom === -1) dataFrom = at;
+    if (!isHole || dataFrom === -1) continue;
+    yield { offsetBytes: offsetBytes + dataFrom, bytes: bytes.subarray(dataFrom, at) };
+    dataFrom = -1;
+  }
+  if (dataFrom === -1) return;
+  yield { offsetBytes: offsetBytes + dataFrom, bytes: bytes.subarray(dataFrom) };
+}
+
+async function* contentOf(
+  path: Buffer,
+  stats: BigIntStats,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Stretch> {
+  const sizeBytes = Number(stats.size);
+  if (sizeBytes === 0) return;
+  const isSparse = Number(stats.blocks) * SECTOR_BYTES < sizeBytes;
+  const fd = openSync(path, READ_FLAGS);
+  try {
+    const buffer = new Uint8Array(Math.min(CHUNK_BYTES, sizeBytes));
+    for (let at = 0; at < sizeBytes; ) {
+      signal?.throwIfAborted();
+      const wanted = Math.min(buffer.length, sizeBytes - at);
+      const got = readSync(fd, buffer, 0, wanted, at);
+      if (got === 0) {
+        const detail = `it has been cut to ${at} bytes while it was read`;
+        throw new FsError("EIO", { syscall: "read", path: path.toString(), detail });
+      }
+      const bytes = buffer.subarray(0, got);
+      if (isSparse) yield* withoutHoles(bytes, at);
+      else yield { offsetBytes: at, bytes };
+      at += got;
+    }
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** What is on the way while a tree is walked. */
+interface Walk {
+  readonly root: Buffer;
+  readonly options: HostOptions;
+  readonly xattrs: XattrsByPath;
+  readonly firstPathOf: Map<string, Uint8Array>;
+}
+
+function entryOf(walk: Walk, path: Uint8Array, stats: BigIntStats): TreeEntry {
+  const hostPath = hostPathOf(walk.root, path);
+  const type = typeOf(stats);
+  const isFile = type === "file";
+  const key = `${stats.dev}:${stats.ino}`;
+  const hasNames = type !== "directory" && stats.nlink > 1n;
+  const linkTo = hasNames ? walk.firstPathOf.get(key) : undefined;
+  if (hasNames && linkTo === undefined) walk.firstPathOf.set(key, path);
+  return {
+    path,
+    type,
+    mode: Number(stats.mode & 0o7777n),
+    uid: Number(stats.uid),
+    gid: Number(stats.gid),
+    mtime: timeOf(stats.mtimeNs),
+    atime: timeOf(stats.atimeNs),
+    ...deviceOf(stats.rdev),
+    target: type === "symlink" ? readlinkSync(hostPath, { encoding: "buffer" }) : undefined,
+    linkTo,
+    xattrs: linkTo === undefined ? walk.xattrs.of(hostPath) : NO_XATTRS,
+    sizeBytes: isFile ? Number(stats.size) : 0,
+    content:
+      isFile && linkTo === undefined
+        ? () => contentOf(hostPath, stats, walk.options.signal)
+        : undefined,
+  };
+}
+
+function hostPathOf(root: Buffer, path: Uint8Array): Buffer {
+  if (path.length === 0) return root;
+  const slash = root.at(-1) === 0x2f ? "" : "/";
+  return Buffer.concat([root, Buffer.from(slash), path]);
+}
+
+/**
+ * The entries of the tree at `root`, or the one of a single file; names in the order of their
+ * bytes.
+ *
+ * @throws {FsError} `ENOENT`, `EACCES` for the root; what is below goes to `onError`
+ */
+export async function* hostEntries(root: string, options: HostOptions = {}): TreeSource {
+  const { signal, onError } = options;
+  const rootPath = Buffer.from(root);
+  const first = statOf(rootPath);
+  const xattrs = hostXattrs(root, options.xattrs !== false, (path) => {
+    const detail = "left out an attribute whose name is not UTF-8";
+    onError?.(rootPath, new FsError("EINVAL", { syscall: "getxattr", path, detail }));
+  });
+  const walk: Walk = { root: rootPath, options, xattrs, firstPathOf: new Map() };
+  const stack: Uint8Array[] = [ROOT_PATH];
+  for (let path = stack.pop(); path !== undefined; path = stack.pop()) {
+    signal?.throwIfAborted();
+    try {
+      const hostPath = hostPathOf(rootPath, path);
+      const stats = path.length === 0 ? first : statOf(hostPath);
+      yield entryOf(walk, path, stats);
+      if (stats.isDirectory()) stack.push(...childrenOf(hostPath, path).reverse());
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (onError === undefined) throw error;
+      onError(path, error);
+    }
+  }
+}
+
+function statOf(path: Buffer): BigIntStats {
+  try {
+    return lstatSync(path, { bigint: true });
+  } catch (cause) {
+    throw hostError(cause, "lstat", path);
+  }
+}
+
+function childrenOf(hostPath: Buffer, path: Uint8Array): Uint8Array[] {
+  try {
+    const names = readdirSync(hostPath, { encoding: "buffer" }).sort(compareBytes);
+    return names.map((name) => {
+      return path.length === 0 ? name : Buffer.concat([path, Buffer.from("/"), name]);
+    });
+  } catch (cause) {
+    throw hostError(cause, "scandir", hostPath);
+  }
+}
+
+/** The system's error with the path as text; Node's own has none where that is given as bytes. */
+function hostError(cause: unknown, syscall: string, path: Buffer): unknown {
+  if (!hasErrnoCode(cause)) return cause;
+  return new FsError(cause.code, { syscall, path: path.toString() });
+}

@@ -1,0 +1,213 @@
+/** The commands that change an image or make one, as `program.ts` has those that read. */
+import type { Command } from "commander";
+import {
+  type FallocateOptions,
+  type RecursiveOptions,
+  runChmod,
+  runChown,
+  runFallocate,
+  runSetXattr,
+  runTouch,
+  runTruncate,
+  type SetXattrOptions,
+  type TouchOptions,
+  type TruncateOptions,
+} from "./attributes.ts";
+import type { WriteOptions } from "./changes.ts";
+import { type CommandContext, sizeOption, withCommonOptions } from "./command.ts";
+import {
+  type LinkOptions,
+  type MakeDirectoryOptions,
+  type RemoveOptions,
+  runLink,
+  runMakeDirectory,
+  runMove,
+  runRemove,
+} from "./names.ts";
+import { idRange } from "./owner-option.ts";
+import { type CopyOptions, type PutOptions, runCopy, runPut } from "./put.ts";
+
+const size =
+  (name: string) =>
+  (text: string): number =>
+    sizeOption(text, name);
+
+/** Adds a command that changes an image, with the options that all of these have. */
+function writeVerb(
+  program: Command,
+  usage: string,
+  description: string,
+  examples: string,
+): Command {
+  const command = withCommonOptions(program.command(usage).description(description), false);
+  return command
+    .option("--dry-run", "print what would be done, and open the image for reading only")
+    .option("--verbose", "print what is done")
+    .addHelpText("after", `\nExamples:\n${examples}`);
+}
+
+/** Options for whose files they become. */
+function withOwnerOptions(command: Command): Command {
+  return command
+    .option("--owner <uid:gid>", "one owner for all")
+    .option("--no-owner", "root owns all")
+    .option(
+      "--uid-map <from:to[:count]>",
+      "users become others; may come again",
+      idRange("--uid-map"),
+    )
+    .option("--gid-map <from:to[:count]>", "groups become others", idRange("--gid-map"));
+}
+
+function addCopies(program: Command, context: CommandContext): void {
+  const put = writeVerb(
+    program,
+    "put <image> <paths...>",
+    "copy files and directories of this machine into the image, as cp -a does: SRC... DEST",
+    "  quire put disk.img ./etc /etc --dry-run\n  quire put disk.img a b /srv --owner 0:0\n",
+  );
+  withOwnerOptions(put)
+    .option("--no-xattrs", "leave extended attributes out")
+    .action((image: string, paths: string[], options: PutOptions) =>
+      runPut(image, paths, options, context),
+    );
+  writeVerb(
+    program,
+    "cp <image> <source> <destination>",
+    "copy within the image, with owners, times and attributes",
+    "  quire cp disk.img /etc/motd /etc/motd.old\n  quire cp -r disk.img /etc /etc.old\n",
+  )
+    .option("-r, --recursive", "directories with all that is in them")
+    .action((image: string, source: string, destination: string, options: CopyOptions) =>
+      runCopy(image, source, destination, options, context),
+    );
+}
+
+function addNames(program: Command, context: CommandContext): void {
+  writeVerb(
+    program,
+    "rm <image> <paths...>",
+    "remove files",
+    "  quire rm disk.img /etc/motd\n  quire rm -r disk.img /var/cache/apt --dry-run\n",
+  )
+    .option("-r, --recursive", "directories with all that is in them")
+    .option("-f, --force", "a path that is missing is no error")
+    .action((image: string, paths: string[], options: RemoveOptions) =>
+      runRemove(image, paths, options, context),
+    );
+  writeVerb(
+    program,
+    "mv <image> <source> <destination>",
+    "move or rename a file or directory",
+    "  quire mv disk.img /etc/hostname.new /etc/hostname\n",
+  ).action((image: string, source: string, destination: string, options: WriteOptions) =>
+    runMove(image, source, destination, options, context),
+  );
+  writeVerb(
+    program,
+    "mkdir <image> <paths...>",
+    "make directories",
+    "  quire mkdir disk.img /srv\n  quire mkdir -p -m 700 disk.img /srv/a/b\n",
+  )
+    .option("-p, --parents", "make what is missing above too; one that is there is no error")
+    .option("-m, --mode <mode>", "as chmod takes it (default 0755)")
+    .action((image: string, paths: string[], options: MakeDirectoryOptions) =>
+      runMakeDirectory(image, paths, options, context),
+    );
+  writeVerb(
+    program,
+    "ln <image> <target> <path>",
+    "give a file one more name, or make a symlink",
+    "  quire ln disk.img /bin/busybox /bin/sh\n  quire ln -s disk.img ../run /var/run\n",
+  )
+    .option("-s, --symbolic", "make a symlink that holds TARGET as it is given")
+    .option("-f, --force", "replace what is at PATH")
+    .action((image: string, target: string, path: string, options: LinkOptions) =>
+      runLink(image, target, path, options, context),
+    );
+}
+
+function addAttributes(program: Command, context: CommandContext): void {
+  writeVerb(
+    program,
+    "chmod <image> <mode> <paths...>",
+    "change permissions",
+    "  quire chmod disk.img 640 /etc/shadow\n  quire chmod -R disk.img u=rwX,go=rX /srv\n",
+  )
+    .option("-R, --recursive", "directories with all that is in them")
+    .action((image: string, mode: string, paths: string[], options: RecursiveOptions) =>
+      runChmod(image, mode, paths, options, context),
+    );
+  writeVerb(
+    program,
+    "chown <image> <owner> <paths...>",
+    "change owner and group, by their numbers: UID:GID, UID or :GID",
+    "  quire chown -R disk.img 1000:1000 /home/pi\n",
+  )
+    .option("-R, --recursive", "directories with all that is in them")
+    .action((image: string, owner: string, paths: string[], options: RecursiveOptions) =>
+      runChown(image, owner, paths, options, context),
+    );
+  writeVerb(
+    program,
+    "setfattr <image> <paths...>",
+    "set or remove an extended attribute",
+    "  quire setfattr disk.img -n user.note -v hello /etc/motd\n  quire setfattr disk.img -x user.note /etc/motd\n",
+  )
+    .option("-n, --name <name>", "attribute to set, with its full name: user.note")
+    .option("-v, --value <value>", "its value: text, 0x.. hexadecimal or 0s.. base64")
+    .option("-x, --remove <name>", "attribute to remove")
+    .option("-h, --no-dereference", "of a symlink itself")
+    .action((image: string, paths: string[], options: SetXattrOptions) =>
+      runSetXattr(image, paths, options, context),
+    );
+}
+
+function addContents(program: Command, context: CommandContext): void {
+  writeVerb(
+    program,
+    "touch <image> <paths...>",
+    "set times to now, and make files that are missing",
+    "  quire touch disk.img /etc/ready\n  quire touch disk.img -d 2026-11-20T12:00:00Z /etc/motd\n",
+  )
+    .option("-c, --no-create", "make no file")
+    .option("-d, --date <time>", "another time than now: @SECONDS, or as 2026-11-20T12:00:00Z")
+    .action((image: string, paths: string[], options: TouchOptions) =>
+      runTouch(image, paths, options, context),
+    );
+  writeVerb(
+    program,
+    "truncate <image> <paths...>",
+    "cut files, or let them grow with a hole",
+    "  quire truncate disk.img -s 0 /var/log/syslog\n  quire truncate disk.img -s +1M /swap\n",
+  )
+    .requiredOption("-s, --size <size>", "new size; with + or - from the one now")
+    .option("--no-create", "make no file")
+    .action((image: string, paths: string[], options: TruncateOptions) =>
+      runTruncate(image, paths, options, context),
+    );
+  writeVerb(
+    program,
+    "fallocate <image> <path>",
+    "give a file its blocks, or take some away",
+    "  quire fallocate disk.img /swapfile -l 64M\n  quire fallocate disk.img /big -o 1M -l 1M --punch-hole\n",
+  )
+    .requiredOption("-l, --length <size>", "bytes", size("--length"))
+    .option("-o, --offset <size>", "from where on (default 0)", size("--offset"))
+    .option("--keep-size", "the file does not grow")
+    .option("--punch-hole", "make a hole")
+    .option("--zero-range", "make zeros, with blocks")
+    .option("--collapse-range", "take the range out")
+    .option("--insert-range", "put a hole in between")
+    .action((image: string, path: string, options: FallocateOptions) =>
+      runFallocate(image, path, options, context),
+    );
+}
+
+/** Adds the commands that change an image or make one. */
+export function addWriteCommands(program: Command, context: CommandContext): void {
+  addCopies(program, context);
+  addNames(program, context);
+  addAttributes(program, context);
+  addContents(program, context);
+}

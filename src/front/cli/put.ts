@@ -1,0 +1,208 @@
+/**
+ * `quire put` and `quire cp`: files and trees into an image, from this machine or from the image
+ * itself, as `cp -a` copies.
+ */
+import { basename, resolve } from "node:path";
+import type { VfsInode } from "../../fs/vfs.ts";
+import { FsError } from "../../lib/errno.ts";
+import { lastNameOf } from "../last-name.ts";
+import type { TreeEntry, TreeSource } from "../tree/tree-entry.ts";
+import { withOwners } from "../tree/tree-owners.ts";
+import {
+  type TreeAction,
+  type TreePlace,
+  TreeWriter,
+  type TreeWriterOptions,
+} from "../tree/tree-writer.ts";
+import { volumeEntries } from "../tree/volume-source.ts";
+import { type Changes, refusal, type WriteOptions, withChanges } from "./changes.ts";
+import { type CommandContext, report, UsageError } from "./command.ts";
+import { typeName } from "./format.ts";
+import { hostEntries } from "./host-source.ts";
+import { Progress, printable } from "./output.ts";
+import { type OwnerOptions, ownerChoice } from "./owner-option.ts";
+
+/** Options of `put`. */
+export interface PutOptions extends WriteOptions, OwnerOptions {
+  readonly xattrs?: boolean;
+}
+
+/** Options of `cp`. */
+export interface CopyOptions extends WriteOptions {
+  readonly recursive?: boolean;
+}
+
+const encoder = new TextEncoder();
+
+/** What is done with an entry, in words. */
+export function actionText(path: Uint8Array, entry: TreeEntry, action: TreeAction): string {
+  const shown = `/${printable(path)}`;
+  if (action === "linked") return `link ${shown}`;
+  if (action === "kept") return `keep directory ${shown}`;
+  const what = action === "made" ? "make" : "replace";
+  const size = entry.type === "file" ? `, ${entry.sizeBytes} bytes` : "";
+  return `${what} ${typeName(entry.type)} ${shown}${size}`;
+}
+
+/**
+ * Where a source goes: into `destination` if that is a directory, under the name `name`; else
+ * `destination` itself becomes it.
+ */
+export async function placeOf(
+  changes: Changes,
+  destination: string,
+  name: Uint8Array | undefined,
+  mustBeDirectory: boolean,
+): Promise<TreePlace> {
+  const { fs } = changes.volume;
+  const bytes = encoder.encode(destination);
+  const found = await inodeAt(changes, destination, true);
+  if (found?.type === "directory") return { dir: found, dirPath: bytes, name };
+  if (mustBeDirectory && found !== undefined) throw refusal("ENOTDIR", "put", destination);
+  const last = lastNameOf(bytes);
+  if (mustBeDirectory || last.kind !== "name") throw refusal("ENOENT", "put", destination);
+  const parent = new TextDecoder().decode(last.parent);
+  const dir = await fs.inode(parent);
+  if (dir.type !== "directory") throw refusal("ENOTDIR", "put", parent);
+  return { dir, dirPath: last.parent, name: last.name };
+}
+
+/** The inode at `path`, undefined if there is none. */
+export async function inodeAt(
+  changes: Changes,
+  path: string,
+  followLinks: boolean,
+): Promise<VfsInode | undefined> {
+  try {
+    return await changes.volume.fs.inode(path, { followLinks, signal: changes.context.signal });
+  } catch (error) {
+    if (error instanceof FsError && error.code === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+/** Writes the entries of `source` to `place`, as a part of `changes`. */
+export async function writeTree(
+  changes: Changes,
+  source: TreeSource,
+  place: TreePlace,
+  progress: Progress,
+  options: Pick<TreeWriterOptions, "syncBytes"> = {},
+): Promise<void> {
+  const { context } = changes;
+  const texts: string[] = [];
+  const writer = new TreeWriter(changes.volume.fileSystem, place, {
+    ...options,
+    signal: context.signal,
+    isPlan: changes.isDryRun,
+    onEntry: (path, entry, action) => texts.push(actionText(path, entry, action)),
+    onBytes: (bytes) => progress.add(0, bytes),
+    onSkipped: (entry, name, error) => {
+      const path = printable(entry.path);
+      const why = error instanceof Error ? error.message : String(error);
+      report(new Error(`left out the attribute ${name} of ${path}: ${why}`), context);
+    },
+  });
+  for await (const entry of source) {
+    await changes.attempt(() => writer.add(entry));
+    for (const text of texts.splice(0)) await changes.note(text);
+    progress.add(1, 0);
+  }
+  if (!changes.isDryRun) await writer.finish();
+}
+
+/** The last name of a path of this machine, also of `.` and `dir/..`. */
+function hostNameOf(source: string): Uint8Array {
+  const name = basename(resolve(source));
+  if (name === "") throw new UsageError(`"${printable(source)}" has no name: give DEST a new one`);
+  return encoder.encode(name);
+}
+
+/** `quire put IMAGE SRC... DEST`. */
+export async function runPut(
+  image: string,
+  paths: readonly string[],
+  options: PutOptions,
+  context: CommandContext,
+): Promise<void> {
+  const sources = paths.slice(0, -1);
+  const destination = paths.at(-1)!;
+  if (sources.length === 0) throw new UsageError("put needs SRC and DEST");
+  const progress = new Progress("copied", context);
+  try {
+    await withChanges(image, options, context, async (changes) => {
+      for (const source of sources) {
+        await changes.attempt(async () => {
+          const several = sources.length > 1 || destination.endsWith("/.");
+          const place = await placeOf(changes, destination, hostNameOf(source), several);
+          const entries = hostEntries(source, {
+            signal: context.signal,
+            xattrs: options.xattrs,
+            onError: (_path, error) => changes.failed(error),
+          });
+          const owned = withOwners(entries, ownerChoice(options));
+          await writeTree(changes, owned, place, progress);
+        });
+      }
+      changes.tell("files", progress.files);
+      changes.tell("bytes", progress.bytes);
+    });
+  } finally {
+    progress.done();
+  }
+}
+
+/** `quire cp IMAGE SRC DEST`: within the image, with owners, times and attributes. */
+export async function runCopy(
+  image: string,
+  source: string,
+  destination: string,
+  options: CopyOptions,
+  context: CommandContext,
+): Promise<void> {
+  const progress = new Progress("copied", context);
+  try {
+    await withChanges(image, options, context, async (changes) => {
+      const { fs, fileSystem } = changes.volume;
+      const start = await fs.inode(source, { followLinks: false });
+      if (start.type === "directory" && options.recursive !== true) {
+        throw refusal("EISDIR", "cp", source, "a directory is copied with -r");
+      }
+      const last = lastNameOf(encoder.encode(source));
+      const name = last.kind === "name" ? last.name : undefined;
+      const place = await placeOf(changes, destination, name, false);
+      await checkApart(changes, start, place);
+      // All is looked up before the copy is there to be met.
+      const entries = volumeEntries(fileSystem, start, {
+        signal: context.signal,
+        onError: (_path, error) => changes.failed(error),
+      });
+      await writeTree(changes, entries, place, progress);
+      changes.tell("files", progress.files);
+      changes.tell("bytes", progress.bytes);
+    });
+  } finally {
+    progress.done();
+  }
+}
+
+/** Throws `EINVAL` if the copy would be put in place of what is copied, or into it. */
+async function checkApart(changes: Changes, start: VfsInode, place: TreePlace): Promise<void> {
+  const { fileSystem } = changes.volume;
+  const there =
+    place.name === undefined ? place.dir.ino : await fileSystem.lookup(place.dir, place.name);
+  if (there === start.ino) {
+    throw new FsError("EINVAL", { syscall: "cp", detail: "source and destination are the same" });
+  }
+  const parent = encoder.encode("..");
+  for (let dir = place.dir; ; ) {
+    if (dir.ino === start.ino) {
+      const detail = "a directory cannot be copied into itself";
+      throw new FsError("EINVAL", { syscall: "cp", detail });
+    }
+    if (dir.ino === fileSystem.rootIno) return;
+    const above = await fileSystem.lookup(dir, parent);
+    if (above === dir.ino || above === 0) return;
+    dir = await fileSystem.inode(above);
+  }
+}
