@@ -8,7 +8,7 @@
  */
 import { IOCB_APPEND, IOCB_DSYNC, IOCB_NOWAIT, IOCB_SYNC, type Kiocb } from "../cache/kiocb.ts";
 import { FsError } from "../lib/errno.ts";
-import { isPromise } from "../lib/maybe.ts";
+import { andThen, isPromise } from "../lib/maybe.ts";
 import { checkInteger, checkMode, checkOwnerId, invalidArgType } from "./arguments.ts";
 import { ownerChange, PERMISSION_BITS } from "./attributes.ts";
 import { FileReads } from "./file-reads.ts";
@@ -152,7 +152,11 @@ export class FileHandle extends FileReads {
     checkInteger(size, "len", Number.MIN_SAFE_INTEGER);
     const where = { syscall: "ftruncate" };
     if (!this.mayWrite || this.file === null) throw new FsError("EINVAL", where);
-    await this.#change("ftruncate", (writer) => writer.setSize(this.inode, Math.max(0, size)));
+    await this.#change("ftruncate", (writer) =>
+      andThen(this.owner.dropPrivileges(this.inode), () =>
+        writer.setSize(this.inode, Math.max(0, size)),
+      ),
+    );
   }
 
   async chmod(mode: string | number): Promise<void> {
@@ -274,7 +278,9 @@ export class FileHandle extends FileReads {
 
   async #writeTo(iocb: Kiocb, from: Uint8Array): Promise<number> {
     const writer = this.writer("write");
-    const count = this.owner.located("write", () => writer.write(iocb, from));
+    const count = this.owner.located("write", () =>
+      andThen(this.owner.dropPrivileges(this.inode), () => writer.write(iocb, from)),
+    );
     const written = isPromise(count) ? await this.inUse(count) : count;
     if (written < 0) throw FsError.of(written, { syscall: "write" });
     this.owner.changes.changed(this.place, this.inode.ino);

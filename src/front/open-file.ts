@@ -45,6 +45,8 @@ export interface OpenFileOwner {
   checkOwner(inode: VfsInode, syscall: string): void;
   /** Throws `EPERM` unless the caller may give the inode away so. */
   checkChown(inode: VfsInode, uid: number, gid: number, syscall: string): void;
+  /** Takes the bits that run a file as somebody else off one that others than root change. */
+  dropPrivileges(inode: VfsInode): MaybeAsync<void>;
   /** Does `task`; errors of the file system get the name of the call. */
   located<T>(syscall: string, task: () => MaybeAsync<T>): MaybeAsync<T>;
 }

@@ -29,6 +29,7 @@ import { WaitQueue } from "../lib/locks.ts";
 import { andThen, isPromise, type MaybeAsync } from "../lib/maybe.ts";
 import type { Random } from "../lib/random.ts";
 import { checkSignal, type PathLike, pathBytes, pathText } from "./arguments.ts";
+import { droppedMode } from "./attributes.ts";
 import { Changes, type NamePlace } from "./changes.ts";
 import { FileHandle } from "./file-handle.ts";
 import type { OpenFile, OpenFileOwner } from "./open-file.ts";
@@ -138,6 +139,12 @@ export abstract class VolumeBase implements OpenFileOwner {
   checkChown(inode: VfsInode, uid: number, gid: number, syscall: string): void {
     if (mayChown(inode.attributes(), uid, gid, this.caller)) return;
     throw new FsError("EPERM", { syscall });
+  }
+
+  dropPrivileges(inode: VfsInode): MaybeAsync<void> {
+    if (this.caller.uid === 0) return undefined;
+    const mode = droppedMode(inode);
+    if (mode !== undefined) return this.writer?.setAttributes(inode, { mode });
   }
 
   located<T>(syscall: string, task: () => MaybeAsync<T>): MaybeAsync<T> {

@@ -7,7 +7,10 @@ import * as nodePromises from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openImage } from "../../src/front/open-image.ts";
+import { VolumeFs } from "../../src/front/promises.ts";
 import type { Volume } from "../../src/front/volume.ts";
+import { realClock } from "../../src/lib/clock.ts";
+import { Random } from "../../src/lib/random.ts";
 import { requireRoot, requireTool, runTool, scratchDirectory } from "../support/tools.ts";
 import { type FsApi, outcomeOf } from "../support/twin-trees.ts";
 
@@ -17,6 +20,8 @@ const scratch = scratchDirectory("permissions");
 const USER = { uid: 12_345, gid: 23_456, groups: [34_567] };
 
 let volume: Volume;
+/** The same volume in the name of root. */
+let asRoot: VolumeFs;
 let root: string;
 
 /** Files of every mode that matters, owned by the user, by its groups, or by nobody it knows. */
@@ -64,6 +69,9 @@ beforeAll(async () => {
   const image = join(scratch, "tree.img");
   runTool("mke2fs", ["-q", "-F", "-t", "ext4", "-b", "4096", "-d", root, image, "64M"]);
   volume = await openImage(image, { writable: true, ...USER, umask: 0o022 });
+  const caller = { uid: 0, gid: 0, groups: [], umask: 0 };
+  const random = new Random(1);
+  asRoot = new VolumeFs(volume.fileSystem, { caller, clock: realClock, random });
 });
 afterAll(() => volume?.close());
 
@@ -156,6 +164,17 @@ describe.skipIf(!canRun)("another user than root", () => {
     for (const name of names) {
       if (name === "lost+found" || name === "sticky") continue;
       await compare((fs) => outcomeOf(() => call(fs, name)));
+    }
+  });
+
+  test("a file that somebody else may write loses its setuid bit by that", async () => {
+    for (const task of [
+      (fs: FsApi) => fs.appendFile("other-777", "y"),
+      (fs: FsApi) => fs.truncate("other-777", 1),
+    ]) {
+      nodeFs.chmodSync(join(root, "other-777"), 0o6777);
+      await asRoot.chmod("/other-777", 0o6777);
+      await compare(async (fs) => [await task(fs), (await fs.stat("other-777")).mode]);
     }
   });
 
