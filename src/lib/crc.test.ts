@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { runs } from "../../test/support/runs.ts";
 import { crc16 } from "./crc16.ts";
 import { crc32be } from "./crc32be.ts";
-import { crc32c } from "./crc32c.ts";
+import { crc32c, crc32cForce } from "./crc32c.ts";
 
 type Checksum = (seed: number, bytes: Uint8Array, from?: number, to?: number) => number;
 
@@ -64,4 +64,21 @@ describe.each<[string, Checksum, Checksum, number, number]>([
 
 test("crc32c of 32 zero bytes is as measured on an ext4 image", () => {
   expect(crc32c(0xffff_ffff, new Uint8Array(32))).toBe(0x756e_c955);
+});
+
+test("four bytes anywhere make the checksum what is wanted", () => {
+  const uint32 = fc.integer({ min: 0, max: 0xffff_ffff });
+  const bytes = fc.uint8Array({ minLength: 4, maxLength: 100, size: "max" });
+  fc.assert(
+    fc.property(uint32, bytes, fc.nat(100), fc.nat(100), uint32, (seed, bytes, a, b, wanted) => {
+      const at = a % (bytes.length - 3);
+      const to = at + 4 + (b % (bytes.length - at - 3));
+      const before = bytes.slice();
+      crc32cForce(seed, bytes, at, to, wanted);
+      expect(crc32c(seed, bytes, 0, to)).toBe(wanted);
+      before.set(bytes.subarray(at, at + 4), at);
+      expect(bytes).toEqual(before); // And all others are as they were.
+    }),
+    { numRuns: runs(300) },
+  );
 });

@@ -62,3 +62,24 @@ export function crc32c(
   for (; at < to; at++) crc = (crc >>> 8) ^ table[(crc ^ bytes[at]!) & 0xff]!;
   return crc >>> 0;
 }
+
+/**
+ * Sets the four bytes at `at` so that the checksum of `bytes[0..to)` from `seed` is `wanted`. Each
+ * value can be had: four bytes are as much as the checksum holds.
+ */
+export function crc32cForce(
+  seed: number,
+  bytes: Uint8Array,
+  at: number,
+  to: number,
+  wanted: number,
+): void {
+  let crc = wanted | 0;
+  for (let index = to - 1; index >= at; index--) {
+    // Back over one byte; the four to be set count as zeros.
+    for (let bit = 0; bit < 8; bit++) crc = crc < 0 ? ((crc ^ POLYNOMIAL) << 1) | 1 : crc << 1;
+    if (index >= at + 4) crc ^= bytes[index]!;
+  }
+  const word = crc ^ crc32c(seed, bytes, 0, at);
+  for (let byte = 0; byte < 4; byte++) bytes[at + byte] = word >>> (8 * byte);
+}

@@ -14,9 +14,9 @@
  * After section "Checksums" of the kernel's ext4 documentation and the `*_csum_*` functions of
  * `fs/ext4/`.
  */
-import { putLe32, putLe64 } from "../../lib/bytes.ts";
+import { le32, putLe32, putLe64 } from "../../lib/bytes.ts";
 import { crc16 } from "../../lib/crc16.ts";
-import { crc32c } from "../../lib/crc32c.ts";
+import { crc32c, crc32cForce } from "../../lib/crc32c.ts";
 import { GD, GOOD_OLD_INODE_BYTES, INODE, MMP, SB } from "./layout.ts";
 
 const CRC_START = 0xffff_ffff;
@@ -37,6 +37,17 @@ function crcLe64(seed: number, value: number): number {
 /** Checksum of the superblock's 1024 bytes, for `s_checksum`. */
 export function superblockChecksum(superblock: Uint8Array): number {
   return crc32c(CRC_START, superblock, 0, SB.s_checksum);
+}
+
+/**
+ * Makes the checksum that the superblock has the right one for what it says now, by way of a word
+ * that means nothing without snapshots. `s_checksum` lies in the second sector and the word in the
+ * first one, where all is that changes while a volume is in use: so a superblock that is written is
+ * the old one or the new one, and not torn, on a disk that writes whole sectors.
+ */
+export function sealSuperblock(superblock: Uint8Array): void {
+  const wanted = le32(superblock, SB.s_checksum);
+  crc32cForce(CRC_START, superblock, SB.s_snapshot_list, SB.s_checksum, wanted);
 }
 
 /** Seed of a volume without `metadata_csum_seed`. */

@@ -77,6 +77,7 @@ export const SB = {
   s_log_groups_per_flex: 0x174,
   s_checksum_type: 0x175,
   s_kbytes_written: 0x178,
+  s_snapshot_list: 0x190,
   s_error_count: 0x194,
   s_first_error_time: 0x198,
   s_first_error_ino: 0x19c,

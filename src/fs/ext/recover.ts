@@ -18,10 +18,10 @@
 import type { BlockDevice } from "../../block/block-device.ts";
 import { readDevice } from "../../block/block-device.ts";
 import { flushDevice, writeDevice } from "../../block/write-device.ts";
-import { isZero, le16, putLe16, putLe32 } from "../../lib/bytes.ts";
+import { isZero, le16, putLe16 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
 import { MIB } from "../../lib/units.ts";
-import { superblockChecksum } from "./checksum.ts";
+import { sealSuperblock } from "./checksum.ts";
 import type { ExtContext } from "./context.ts";
 import { readFastCommits } from "./fast-commit.ts";
 import { COMPAT_HAS_JOURNAL, INCOMPAT_RECOVER } from "./features.ts";
@@ -167,7 +167,7 @@ async function moveErrno(device: BlockDevice, file: JournalFile): Promise<boolea
   const bytes = await readDevice(device, SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_BYTES);
   const sb = new Superblock(bytes);
   putLe16(bytes, SB.s_state, le16(bytes, SB.s_state) | STATE_ERROR);
-  if (sb.hasMetadataCsum) putLe32(bytes, SB.s_checksum, superblockChecksum(bytes));
+  if (sb.hasMetadataCsum) sealSuperblock(bytes);
   await writeDevice(device, SUPERBLOCK_OFFSET_BYTES, bytes);
   await flushDevice(device);
   await file.writeErrno(0);

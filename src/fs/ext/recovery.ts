@@ -25,7 +25,7 @@ import { isZero, le16, le32, putLe16, putLe32 } from "../../lib/bytes.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { codeOf, FsError, hasErrnoCode } from "../../lib/errno.ts";
 import { KIB, MIB } from "../../lib/units.ts";
-import { superblockChecksum } from "./checksum.ts";
+import { sealSuperblock, superblockChecksum } from "./checksum.ts";
 import type { ExtContext } from "./context.ts";
 import type { FastCommitOverlay } from "./fast-commit.ts";
 import { readFastCommits } from "./fast-commit.ts";
@@ -222,7 +222,10 @@ function recoveredSuperblock(
   putLe32(bytes, SB.s_feature_incompat, isForWriter ? others | INCOMPAT_RECOVER : others);
   const wasGood = superblockChecksum(replayed.raw) === le32(replayed.raw, SB.s_checksum);
   // A wrong checksum stays wrong: it is the reader's to judge.
-  if (replayed.hasMetadataCsum && wasGood) putLe32(bytes, SB.s_checksum, superblockChecksum(bytes));
+  if (replayed.hasMetadataCsum && wasGood) {
+    copy(SB.s_checksum, SUPERBLOCK_BYTES); // The second sector stays as it is at home.
+    sealSuperblock(bytes);
+  }
   return bytes;
 }
 
@@ -284,6 +287,7 @@ export async function scanJournal(
   const nothing: LogContents = {
     copies: new Map(),
     endTid: sb.sequence,
+    endBlock: sb.first,
     transactionCount: 0,
     tagCount: 0,
     revokedCount: 0,

@@ -129,6 +129,37 @@ describe.skipIf(!hasTools)("the superblock of a volume that is written", () => {
   });
 });
 
+test("each write changes one sector of the superblock, so that none can be torn", async () => {
+  const path = makeImage(scratch, "sealed", ["-t", "ext4"]);
+  const open = await openWriter(path);
+  const { writer } = open;
+  const now = { sec: 1_700_000_000, nsec: 0 };
+  const seen: Uint8Array[] = [];
+  const look = (): void => {
+    const bytes = open.bytes.slice(1024, 2048);
+    expect(superblockChecksum(bytes)).toBe(le32(bytes, SB.s_checksum));
+    seen.push(bytes);
+  };
+  look();
+  await writer.superblock.writeNow(open.core.bdev, (raw) => patchOpened(raw, true, now));
+  look();
+  await open.run((handle) => writer.superblock.setLastOrphan(handle, 15));
+  await open.commit();
+  look();
+  await open.run((handle) => writer.superblock.setLastOrphan(handle, 0));
+  await open.commit();
+  await writer.superblock.writeNow(open.core.bdev, (raw) => patchClosed(raw, true));
+  look();
+  const [first] = seen;
+  for (const bytes of seen.slice(1)) {
+    expect(bytes.subarray(0, 512)).not.toEqual(first!.subarray(0, 512));
+    expect(bytes.subarray(512)).toEqual(first!.subarray(512));
+  }
+  await open.close();
+  writeFileSync(path, open.bytes);
+  runTool("e2fsck", ["-fn", path]);
+});
+
 describe("the blocks that are kept for root", () => {
   test("are for root, and for the user and the group that the superblock names", () => {
     const plain = superblockWith();

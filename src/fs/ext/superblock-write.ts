@@ -7,7 +7,7 @@
  *
  *  1. What is written past the transactions is the last committed superblock, changed: nothing of
  *     an operation reaches the disk before its commit.
- *  2. Every write sets `s_wtime` and the checksum.
+ *  2. Every write sets `s_wtime`, and is sealed: a power cut leaves the old or the new one.
  *  3. Copies in other groups are never touched.
  *
  * After `fs/ext4/super.c` (`ext4_commit_super`, `ext4_setup_super`, `save_error_info`).
@@ -19,7 +19,7 @@ import { writeDevice } from "../../block/write-device.ts";
 import { le16, le32, putLe16, putLe32, putLe64 } from "../../lib/bytes.ts";
 import { isPromise } from "../../lib/maybe.ts";
 import type { Timespec } from "../vfs.ts";
-import { superblockChecksum } from "./checksum.ts";
+import { sealSuperblock } from "./checksum.ts";
 import { type Features, INCOMPAT_64BIT, INCOMPAT_RECOVER } from "./features.ts";
 import { primarySuperblockBlock } from "./group.ts";
 import type { GroupState } from "./group-state.ts";
@@ -136,7 +136,7 @@ export class SuperblockWriter {
 
   #complete(raw: Uint8Array): void {
     putTime(raw, SB.s_wtime, SB.s_wtime_hi, this.#now().sec);
-    if (this.#sb.hasMetadataCsum) putLe32(raw, SB.s_checksum, superblockChecksum(raw));
+    if (this.#sb.hasMetadataCsum) sealSuperblock(raw);
   }
 
   /** The decoded superblock follows the bytes. */
