@@ -12,6 +12,7 @@ import { memfs } from "memfs";
 import { cached, openFileStore, openImage } from "../dist/index.js";
 import { walkAndStat } from "./counts.mjs";
 import { benchImage, LARGE_BYTES, MIB } from "./fixtures.mjs";
+import { row as rowOf } from "./row.mjs";
 import { tarOut } from "./tar-out.mjs";
 
 const require = createRequire(import.meta.url);
@@ -20,41 +21,8 @@ const TURNS = 11;
 const WARM_TURNS = 6;
 const CACHE = "320MiB";
 
-const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
-
-async function time(task) {
-  const start = process.hrtime.bigint();
-  await task();
-  return Number(process.hrtime.bigint() - start);
-}
-
-/** Runs the sides of one row turn by turn; the first is quire's, the second what the goal is set by. */
-async function row(name, goal, sides, turns = TURNS, before = () => {}) {
-  const times = Object.fromEntries(Object.keys(sides).map((side) => [side, []]));
-  for (let turn = 0; turn < WARM_TURNS; turn++) {
-    for (const side of Object.values(sides)) await side();
-  }
-  for (let turn = 0; turn < turns; turn++) {
-    for (const [side, task] of Object.entries(sides)) {
-      before();
-      times[side].push(await time(task));
-    }
-  }
-  const [quire, peer] = Object.keys(sides);
-  const ratio = median(times[peer].map((peerTime, turn) => peerTime / times[quire][turn]));
-  const shown = Object.entries(times).map(
-    ([side, list]) => `${side} ${(median(list) / 1e6).toFixed(2)} ms`,
-  );
-  const verdict =
-    goal === 0
-      ? "-"
-      : ratio >= goal
-        ? "met"
-        : `MISSED by ${((1 - ratio / goal) * 100).toFixed(0)} %`;
-  console.log(
-    `${name}\n    ${ratio.toFixed(2)}x of ${peer}, goal ${goal}x: ${verdict}\n    ${shown.join(", ")}`,
-  );
-}
+const row = (name, goal, sides, turns = TURNS, before = () => {}) =>
+  rowOf(name, goal, sides, turns, WARM_TURNS, before);
 
 function offsetsIn(setBytes, count) {
   const offsets = new Float64Array(count);

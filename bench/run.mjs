@@ -13,6 +13,8 @@ for (const flag of flags) {
 }
 await runCounts({ update: flags.has("--update") });
 if (!flags.has("--counts") && !flags.has("--update")) {
-  const script = new URL("ratios.mjs", import.meta.url).pathname;
-  execFileSync(process.execPath, [script], { stdio: "inherit" });
+  for (const name of ["ratios.mjs", "write-ratios.mjs"]) {
+    const script = new URL(name, import.meta.url).pathname;
+    execFileSync(process.execPath, [script], { stdio: "inherit" });
+  }
 }
