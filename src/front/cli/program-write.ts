@@ -1,5 +1,6 @@
 /** The commands that change an image or make one, as `program.ts` has those that read. */
 import type { Command } from "commander";
+import { type ExportOptions, type ImportOptions, runExport, runImport } from "./archive.ts";
 import {
   type FallocateOptions,
   type RecursiveOptions,
@@ -39,11 +40,15 @@ function writeVerb(
   description: string,
   examples: string,
 ): Command {
-  const command = withCommonOptions(program.command(usage).description(description), false);
-  return command
+  return readVerb(program, usage, description, examples)
     .option("--dry-run", "print what would be done, and open the image for reading only")
-    .option("--verbose", "print what is done")
-    .addHelpText("after", `\nExamples:\n${examples}`);
+    .option("--verbose", "print what is done");
+}
+
+/** Adds a command with the common options, none of which takes a letter, and its examples. */
+function readVerb(program: Command, usage: string, description: string, examples: string): Command {
+  const command = withCommonOptions(program.command(usage).description(description), false);
+  return command.addHelpText("after", `\nExamples:\n${examples}`);
 }
 
 /** Options for whose files they become. */
@@ -204,10 +209,35 @@ function addContents(program: Command, context: CommandContext): void {
     );
 }
 
+function addArchives(program: Command, context: CommandContext): void {
+  const tarIn = writeVerb(
+    program,
+    "import <image> <tar>",
+    "write the files of a tar stream into the image; - for standard input",
+    "  quire import disk.img rootfs.tar\n  xz -dc rootfs.tar.xz | quire import disk.img - --at /srv\n",
+  );
+  withOwnerOptions(tarIn)
+    .option("--at <path>", "directory that they go to (default /)")
+    .action((image: string, tar: string, options: ImportOptions) =>
+      runImport(image, tar, options, context),
+    );
+  readVerb(
+    program,
+    "export <image> [path]",
+    "write a tree as a tar stream, with extended attributes, hard links, holes and devices",
+    "  quire export disk.img /etc > etc.tar\n  quire export disk.img -o all.tar\n",
+  )
+    .option("-o, --output <tar>", "a file instead of standard output")
+    .action((image: string, path: string | undefined, options: ExportOptions) =>
+      runExport(image, path ?? "/", options, context),
+    );
+}
+
 /** Adds the commands that change an image or make one. */
 export function addWriteCommands(program: Command, context: CommandContext): void {
   addCopies(program, context);
   addNames(program, context);
   addAttributes(program, context);
   addContents(program, context);
+  addArchives(program, context);
 }

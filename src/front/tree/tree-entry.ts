@@ -22,6 +22,12 @@ export interface Stretch {
   readonly bytes: Uint8Array;
 }
 
+/** A stretch of a file that is data. */
+export interface DataRange {
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+}
+
 /** See the head of the file. */
 export interface TreeEntry {
   readonly path: Uint8Array;
@@ -43,6 +49,8 @@ export interface TreeEntry {
   readonly xattrs: ReadonlyMap<string, Uint8Array>;
   /** Of a regular file; 0 for others. */
   readonly sizeBytes: number;
+  /** Where a regular file has data, if that is known before its content is gone through. */
+  readonly ranges?: readonly DataRange[] | undefined;
   /** Of a regular file. */
   readonly content: (() => AsyncIterable<Stretch>) | undefined;
 }

@@ -6,6 +6,7 @@ import { readErrorOf } from "../read-error.ts";
 import { dataSegments } from "./data-segments.ts";
 import {
   attributesOf,
+  type DataRange,
   NO_XATTRS,
   type OnTreeError,
   ROOT_PATH,
@@ -27,12 +28,14 @@ export interface SourceOptions {
 async function* contentOf(
   fs: FileSystem,
   inode: VfsInode,
+  ranges: readonly DataRange[],
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Stretch> {
   const file = await fs.openFile(inode, signal);
   const buffer = new Uint8Array(Math.min(CHUNK_BYTES, Math.max(inode.size, 1)));
-  for (const [start, end] of await dataSegments(fs, inode, signal)) {
-    const iocb = { file, posBytes: start, flags: 0, signal };
+  for (const range of ranges) {
+    const iocb = { file, posBytes: range.offsetBytes, flags: 0, signal };
+    const end = range.offsetBytes + range.lengthBytes;
     while (iocb.posBytes < end) {
       const offsetBytes = iocb.posBytes;
       const wanted = Math.min(buffer.length, end - offsetBytes);
@@ -81,6 +84,7 @@ async function entryOf(
 ): Promise<TreeEntry> {
   const isFile = inode.type === "file";
   const isLink = linkTo !== undefined;
+  const ranges = isFile && !isLink ? await rangesOf(fs, inode, signal) : undefined;
   return {
     path,
     type: inode.type,
@@ -89,6 +93,19 @@ async function entryOf(
     linkTo,
     xattrs: isLink ? NO_XATTRS : await fs.xattrs(inode, signal),
     sizeBytes: isFile ? inode.size : 0,
-    content: isFile && !isLink ? () => contentOf(fs, inode, signal) : undefined,
+    ranges,
+    content: ranges === undefined ? undefined : () => contentOf(fs, inode, ranges, signal),
   };
+}
+
+/** Where the file has data; the last stretch ends where the file ends. */
+async function rangesOf(
+  fs: FileSystem,
+  inode: VfsInode,
+  signal: AbortSignal | undefined,
+): Promise<DataRange[]> {
+  const segments = await dataSegments(fs, inode, signal);
+  return segments.map(([start, end]) => {
+    return { offsetBytes: start, lengthBytes: Math.min(end, inode.size) - start };
+  });
 }
