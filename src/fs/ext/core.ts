@@ -11,6 +11,7 @@ import type { ExtContext, MappedRun } from "./context.ts";
 import { mapExtents } from "./extents.ts";
 import type { FastCommitOverlay } from "./fast-commit.ts";
 import { type DescriptorSource, type GroupDescriptor, GroupTable } from "./group.ts";
+import type { Transactions } from "./handle.ts";
 import { mapIndirect } from "./indirect.ts";
 import { type ExtInode, readInode } from "./inode.ts";
 import { InodeCache } from "./inode-cache.ts";
@@ -32,6 +33,7 @@ export class ExtCore implements ExtContext {
   readonly fastCommits: FastCommitOverlay | undefined;
   readonly #warn: (text: string) => void;
   #descriptors: DescriptorSource;
+  #transactions: Pick<Transactions, "newestTid"> | undefined = undefined;
 
   /** `superblockBlock` is the block that `sb` was read from. */
   constructor(
@@ -72,6 +74,9 @@ export class ExtCore implements ExtContext {
     const home = (): Uint8Array => inodeSlot(this.sb, this.metadata, this.#descriptors, ino);
     const slot = this.fastCommits?.inodeSlot(ino, home) ?? home();
     const inode = readInode(ino, slot, this.sb);
+    // Who had it in memory before may have changed it by any transaction up to this one.
+    inode.syncTid = this.#transactions?.newestTid ?? 0;
+    inode.datasyncTid = inode.syncTid;
     this.inodes.add(inode);
     return inode;
   }
@@ -84,6 +89,11 @@ export class ExtCore implements ExtContext {
   /** Finds inodes by the descriptors of `source` from now on: those of a writer are newer. */
   useDescriptors(source: DescriptorSource): void {
     this.#descriptors = source;
+  }
+
+  /** Inodes that are read from now on may have been changed by `transactions` already. */
+  useTransactions(transactions: Pick<Transactions, "newestTid">): void {
+    this.#transactions = transactions;
   }
 
   warn(text: string): void {

@@ -70,6 +70,8 @@ export interface Handle {
 export interface Transactions {
   /** Transaction that operations join now. */
   readonly runningTid: number;
+  /** The newest one that holds a change: the running one, or the one before while that is empty. */
+  readonly newestTid: number;
   /** The newest one that cannot be lost any more. */
   readonly committedTid: number;
   /** Why nothing may be written any more (`is_journal_aborted`), or undefined. */

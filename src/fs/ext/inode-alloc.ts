@@ -377,6 +377,7 @@ export function allocInode(
   ctx.core.inodes.add(inode);
   handle.undo(() => ctx.core.inodes.delete(inode));
   ctx.editInode(handle, inode);
+  inode.datasyncTid = handle.tid; // Its data is read by its name.
   return inode;
 }
 

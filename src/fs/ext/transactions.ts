@@ -89,6 +89,11 @@ export class ExtTransactions implements Transactions {
     return this.#running.tid;
   }
 
+  get newestTid(): number {
+    const { tid, isEmpty } = this.#running;
+    return isEmpty ? (tid - 1) >>> 0 : tid;
+  }
+
   get committedTid(): number {
     return this.#committedTid;
   }

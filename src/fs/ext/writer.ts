@@ -79,6 +79,7 @@ export class ExtWriter implements ExtContext {
     this.inodeBits = new InodeBits(core.sb, groups, core.warn.bind(core));
     this.salt = options.random.uint32();
     core.useDescriptors(groups);
+    core.useTransactions(transactions);
     transactions.beforeCommit((handle) => {
       groups.writeOut(handle);
       this.superblock.writeOut(handle);
