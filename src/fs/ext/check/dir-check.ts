@@ -12,25 +12,22 @@ import {
   CASEFOLD_FL,
   ENCRYPT_FL,
   EXT_ROOT_INO,
-  GOOD_OLD_INODE_BYTES,
   I_BLOCK_BYTES,
   INDEX_FL,
   INLINE_DATA_FL,
 } from "../layout.ts";
-import { XATTR_MAGIC } from "../xattr-area.ts";
 import type { CheckContext } from "./context.ts";
 import { HtreeCheck } from "./htree-check.ts";
 import { CheckedInode, ownerOf, readSlot } from "./inode-check.ts";
 import { KIND_BAD, KIND_DIRECTORY, KIND_UNUSED } from "./inode-facts.ts";
 import { MapWalk } from "./map-walk.ts";
+import { inlineTail } from "./xattr-check.ts";
 
 const DOT = 0x2e;
 const SLASH = 0x2f;
 const REC_LEAST = 12;
 const HASH_BYTES = 8;
 const FT_TAIL = 0xde;
-const ENTRY_BYTES = 16;
-const XATTR_INDEX_SYSTEM = 7;
 
 /** Checks all directories, in the order in which they were found. */
 export async function checkDirectories(ctx: CheckContext): Promise<void> {
@@ -183,6 +180,9 @@ class DirectoryCheck {
       this.#bad("dir.dots", `record ${number} is not "${name}"`, at);
       return;
     }
+    if (data[at + DE.name + number + 1] !== 0) {
+      this.#bad("dir.dots", `"${name}" does not end with a NUL`, at);
+    }
     if (number === 0 && (target !== ino || le16(data, at + DE.rec_len) !== REC_LEAST)) {
       this.#bad("dir.dots", `"." leads to inode ${target}`, at);
       return;
@@ -276,24 +276,6 @@ class DirectoryCheck {
     }
     if (tail.length > 0) this.#records(tail, 0, tail.length, 1, undefined);
   }
-}
-
-/** The value of the attribute `system.data`, or undefined. */
-function inlineTail(raw: Uint8Array): Uint8Array | undefined {
-  const header = GOOD_OLD_INODE_BYTES + le16(raw, GOOD_OLD_INODE_BYTES);
-  if (header + 8 > raw.length || le32(raw, header) !== XATTR_MAGIC) return undefined;
-  const base = header + 4;
-  for (let at = base; at + ENTRY_BYTES < raw.length && le32(raw, at) !== 0; ) {
-    const nameBytes = raw[at]!;
-    const isData = raw[at + 1] === XATTR_INDEX_SYSTEM && nameBytes === 4;
-    const valueAt = base + le16(raw, at + 2);
-    const valueEnd = valueAt + le32(raw, at + 8);
-    if (isData && valueEnd <= raw.length) {
-      return raw.subarray(le32(raw, at + 8) === 0 ? valueEnd : valueAt, valueEnd);
-    }
-    at += ENTRY_BYTES + ((nameBytes + 3) & ~3);
-  }
-  return undefined;
 }
 
 /** Every directory leads up to the root, every inode in use has as many names as it says. */

@@ -14,6 +14,7 @@ import {
   INCOMPAT_INLINE_DATA,
   INCOMPAT_LARGE_DIR,
 } from "../features.ts";
+import { indirectReachBytes } from "../indirect.ts";
 import {
   BG_INODE_UNINIT,
   CASEFOLD_FL,
@@ -51,7 +52,7 @@ import {
   KIND_SYMLINK,
 } from "./inode-facts.ts";
 import { type DataRun, type MapSums, MapWalk } from "./map-walk.ts";
-import { checkInodeXattrs, checkXattrBlock } from "./xattr-check.ts";
+import { checkInodeXattrs, checkXattrBlock, inlineTail } from "./xattr-check.ts";
 
 const KINDS: ReadonlyMap<number, number> = new Map([
   [S_IFREG, KIND_FILE],
@@ -64,6 +65,8 @@ const KINDS: ReadonlyMap<number, number> = new Map([
 ]);
 const FLAGS_IMMUTABLE_APPEND = 0x30;
 const EXTRA_LEAST = 4;
+/** Blocks of a file that extents can name. */
+const FILE_BLOCKS_MAX = 0x1_0000_0000;
 const INODE_FADDR = 0x70;
 /** Bytes of `i_block` that a device number may take, as e2fsck sees it. */
 const DEVICE_BYTES = 16;
@@ -250,11 +253,17 @@ class InodeCheck {
   }
 
   #fields(): void {
-    const { raw, flags, kind, dtime } = this.#inode;
+    const { ino, raw, flags, kind, dtime } = this.#inode;
     const { sb } = this.#ctx;
     const faddr = le32(raw, INODE_FADDR);
     if (faddr !== 0) this.#bad("inode.faddr", `i_obso_faddr is ${faddr}`);
-    if (dtime !== 0 && !this.#isOrphan) this.#bad("inode.dtime", `in use, but i_dtime is ${dtime}`);
+    const aclHigh = le16(raw, INODE.i_file_acl_high);
+    if (aclHigh !== 0 && !sb.hasIncompat(INCOMPAT_64BIT)) {
+      this.#bad("inode.xattr-block", `i_file_acl_high is ${aclHigh} without the feature 64bit`);
+    }
+    const hasDtime = ino >= sb.firstIno || ino === EXT_ROOT_INO;
+    if (dtime !== 0 && hasDtime && !this.#isOrphan)
+      this.#bad("inode.dtime", `in use, but i_dtime is ${dtime}`);
     if (raw.length > GOOD_OLD_INODE_BYTES) {
       const extra = le16(raw, INODE.i_extra_isize);
       const isBad = extra % 4 !== 0 || GOOD_OLD_INODE_BYTES + extra > raw.length;
@@ -316,6 +325,7 @@ class InodeCheck {
     const inode = this.#inode;
     if (!inode.hasMap && inode.ino !== EXT_BAD_INO) {
       if (inode.isFastSymlink) this.#fastSymlink();
+      if (inode.kind === KIND_SYMLINK && inode.has(INLINE_DATA_FL)) this.#inlineSymlink();
       return { blocks: 0, lastBlock: -1, lastWritten: -1 };
     }
     if (isResize(this.#ctx, inode.ino)) return undefined;
@@ -327,6 +337,16 @@ class InodeCheck {
     await walk.walk();
     if (inode.kind === KIND_SYMLINK) await this.#slowSymlink(first, walk.sums);
     return walk.isGood ? walk.sums : undefined;
+  }
+
+  #inlineSymlink(): void {
+    const { iBlock, raw, sizeBytes } = this.#inode;
+    if (this.#inode.has(ENCRYPT_FL)) return;
+    const text = [...iBlock, ...(inlineTail(raw) ?? [])];
+    const end = text.indexOf(0);
+    const length = end < 0 ? text.length : end;
+    if (length === sizeBytes) return;
+    this.#bad("inode.symlink", `a symlink of ${sizeBytes} bytes has ${length} in the inode`);
   }
 
   #fastSymlink(): void {
@@ -354,6 +374,17 @@ class InodeCheck {
     }
   }
 
+  /** The length of a file must be one that its map can have. */
+  #reach(): void {
+    const { kind, sizeBytes } = this.#inode;
+    if (kind !== KIND_FILE || this.#inode.has(INLINE_DATA_FL)) return;
+    const { blockBytes } = this.#ctx.sb;
+    const most = this.#inode.has(EXTENTS_FL)
+      ? FILE_BLOCKS_MAX * blockBytes - 1
+      : indirectReachBytes(blockBytes);
+    if (sizeBytes > most) this.#bad("inode.size", `i_size is ${sizeBytes}, beyond its map`);
+  }
+
   #sizes(sums: MapSums | undefined, extraSectors: number): void {
     const { kind, sizeBytes, raw, ino } = this.#inode;
     const { sb } = this.#ctx;
@@ -370,6 +401,7 @@ class InodeCheck {
         this.#bad("inode.size", `i_size is ${sizeBytes}, block ${sums.lastWritten} is behind it`);
       }
     }
+    this.#reach();
     const low = le32(raw, INODE.i_blocks_lo);
     const high = sb.hasHugeFile ? le16(raw, INODE.i_blocks_high) : 0;
     const stored = high * 0x1_0000_0000 + low;

@@ -2,7 +2,7 @@
  * Extended attributes of one inode: the list in the inode, the block that may be shared, hashes,
  * and the inodes that hold large values.
  */
-import { isZero, le16, le32 } from "../../../lib/bytes.ts";
+import { le16, le32 } from "../../../lib/bytes.ts";
 import { roundUp } from "../../../lib/units.ts";
 import { xattrBlockChecksum } from "../checksum.ts";
 import { COMPAT_EXT_ATTR, INCOMPAT_EA_INODE } from "../features.ts";
@@ -11,6 +11,7 @@ import { XATTR_BLOCK_HEADER_BYTES, XATTR_INODE_HEADER_BYTES, XATTR_MAGIC } from 
 import type { CheckContext } from "./context.ts";
 
 const ENTRY_BYTES = 16;
+const XATTR_INDEX_SYSTEM = 7;
 const REFS_MAX = 1024;
 
 /** One place with entries, as `readXattrArea` knows it. */
@@ -179,7 +180,20 @@ export function checkXattrRefs(ctx: CheckContext): void {
   }
 }
 
-/** True if the bytes of a slot behind byte 128 mean nothing. */
-export function hasNoExtra(raw: Uint8Array): boolean {
-  return isZero(raw, GOOD_OLD_INODE_BYTES);
+/** The value of the attribute `system.data`, or undefined. */
+export function inlineTail(raw: Uint8Array): Uint8Array | undefined {
+  const header = GOOD_OLD_INODE_BYTES + le16(raw, GOOD_OLD_INODE_BYTES);
+  if (header + 8 > raw.length || le32(raw, header) !== XATTR_MAGIC) return undefined;
+  const base = header + 4;
+  for (let at = base; at + ENTRY_BYTES < raw.length && le32(raw, at) !== 0; ) {
+    const nameBytes = raw[at]!;
+    const isData = raw[at + 1] === XATTR_INDEX_SYSTEM && nameBytes === 4;
+    const valueAt = base + le16(raw, at + 2);
+    const valueEnd = valueAt + le32(raw, at + 8);
+    if (isData && valueEnd <= raw.length) {
+      return raw.subarray(le32(raw, at + 8) === 0 ? valueEnd : valueAt, valueEnd);
+    }
+    at += ENTRY_BYTES + ((nameBytes + 3) & ~3);
+  }
+  return undefined;
 }
