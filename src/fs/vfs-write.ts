@@ -135,7 +135,10 @@ export interface FileSystemWriter {
   fsync(inode: VfsInode, file: CacheFile | null, isDataOnly: boolean): MaybeAsync<void>;
   /** Makes everything durable (`syncfs`). */
   sync(): Promise<void>;
-  /** Notes that somebody holds the inode open, so that it outlives its last name. */
+  /**
+   * Notes that somebody holds the inode open, so that it outlives its last name. Throws `ENOENT`
+   * for one that has lost it already, and is being deleted.
+   */
   retain(inode: VfsInode): void;
   /** Takes `retain` back; the last one deletes an inode without names. */
   release(inode: VfsInode): MaybeAsync<void>;

@@ -49,8 +49,10 @@ export class ExtVolumeWriter implements FileSystemWriter {
   readonly #content: FileContent;
   /** Held shared by whoever changes something, exclusively while the file system is frozen. */
   readonly #freezeLock = new AsyncRwLock();
-  /** Deletions under way, which `sync` and closing wait for. */
+  /** Deletions that have to be done before closing; while it is frozen, they wait. */
   readonly #evictions = new Set<Promise<void>>();
+  /** Those of them that have begun, and notes of damage: `sync` waits for these. */
+  readonly #running = new Set<Promise<void>>();
   /** Inodes that are being deleted, or are deleted. */
   readonly #evicted = new WeakSet<ExtInode>();
   #damage: FsError | undefined;
@@ -202,14 +204,16 @@ export class ExtVolumeWriter implements FileSystemWriter {
   }
 
   async sync(): Promise<void> {
-    await this.#settleEvictions();
-    await this.#content.sync();
-    await this.#ctx.transactions.commit();
-    await flushDevice(this.mount.core.bdev);
+    await settled(this.#running);
+    await this.#writeAll();
   }
 
   retain(inode: VfsInode): void {
-    (inode as ExtInode).openCount++;
+    const file = inode as ExtInode;
+    if (file.isDeleted || this.#evicted.has(file)) {
+      throw new FsError("ENOENT", { detail: "it was removed" });
+    }
+    file.openCount++;
   }
 
   release(inode: VfsInode): MaybeAsync<void> {
@@ -219,14 +223,18 @@ export class ExtVolumeWriter implements FileSystemWriter {
   }
 
   noteAccess(inode: VfsInode): void {
-    this.#content.noteAccess(inode as ExtInode);
+    // Who reads goes on where nothing may be changed.
+    if (this.#damage !== undefined || !this.#freezeLock.tryRead()) return;
+    const noted = this.#content.noteAccess(inode as ExtInode);
+    if (isPromise(noted)) void noted.then(() => this.#freezeLock.unlockRead());
+    else this.#freezeLock.unlockRead();
   }
 
   async freeze(): Promise<void> {
     if (this.#isFrozen) throw new FsError("EBUSY", { detail: "it is frozen already" });
     await this.#freezeLock.write();
     try {
-      await this.sync();
+      await this.#writeAll();
       await this.#ctx.transactions.flush();
       await this.mount.markClean();
       this.#isFrozen = true;
@@ -246,7 +254,7 @@ export class ExtVolumeWriter implements FileSystemWriter {
     if (this.#isFrozen) throw new FsError("EBUSY", { detail: "it is frozen" });
     await this.#freezeLock.write(signal);
     try {
-      await this.sync(); // Freed blocks are free once their transactions are committed.
+      await this.#writeAll(); // Freed blocks are free once their transactions are committed.
       return await trimFreeBlocks(this.#ctx, signal);
     } finally {
       this.#freezeLock.unlockWrite();
@@ -260,7 +268,8 @@ export class ExtVolumeWriter implements FileSystemWriter {
       await work().catch((thrown: unknown) => failures.push(thrown));
     };
     if (this.#isFrozen) await attempt(() => this.thaw());
-    await attempt(() => this.#settleEvictions());
+    await attempt(() => settled(this.#evictions));
+    await attempt(() => settled(this.#running));
     await attempt(() => this.#content.close());
     await attempt(() => this.mount.close());
     if (failures.length > 0) throw failures[0];
@@ -320,8 +329,7 @@ export class ExtVolumeWriter implements FileSystemWriter {
     const recording = this.mount.recordError(thrown, where).catch((failure: unknown) => {
       ctx.warn(`the damage could not be noted in the superblock: ${String(failure)}`);
     });
-    this.#evictions.add(recording);
-    void recording.then(() => this.#evictions.delete(recording));
+    void track(this.#running, recording);
   }
 
   #endedBy(cause: FsError): FsError {
@@ -332,27 +340,43 @@ export class ExtVolumeWriter implements FileSystemWriter {
   #evictIfUnused(inode: ExtInode): MaybeAsync<void> {
     if (inode.linksCount > 0 || inode.openCount > 0 || this.#evicted.has(inode)) return undefined;
     this.#evicted.add(inode);
-    const evict = (): MaybeAsync<void> =>
-      andThen(this.#content.forget(inode), () => {
+    const evict = (): MaybeAsync<void> => {
+      const evicted = andThen(this.#content.forget(inode), () => {
         return inode.isDeleted ? undefined : evictInode(this.#ctx, inode);
       });
+      return isPromise(evicted) ? track(this.#running, evicted) : undefined;
+    };
     // The name has gone, whatever comes of this: the rest stays an orphan, for the next mount.
     const failed = (thrown: unknown): void =>
       this.#ctx.warn(`inode ${inode.ino} could not be deleted for good: ${String(thrown)}`);
     try {
       const evicted = this.#change("evict", evict);
       if (!isPromise(evicted)) return undefined;
-      const settled = evicted.catch(failed).finally(() => this.#evictions.delete(settled));
-      this.#evictions.add(settled);
-      return settled;
+      return track(this.#evictions, evicted.catch(failed));
     } catch (thrown) {
       failed(thrown);
     }
   }
 
-  async #settleEvictions(): Promise<void> {
-    while (this.#evictions.size > 0) await Promise.allSettled([...this.#evictions]);
+  /** Nothing that waits for the freezing to end is waited for. */
+  async #writeAll(): Promise<void> {
+    await this.#content.sync();
+    await this.#ctx.transactions.commit();
+    await flushDevice(this.mount.core.bdev);
   }
+}
+
+/** Keeps `work` in `set` until it has ended, and returns it. */
+function track(set: Set<Promise<void>>, work: Promise<void>): Promise<void> {
+  const forget = (): void => void set.delete(work);
+  set.add(work);
+  work.then(forget, forget);
+  return work;
+}
+
+/** Waits until `set` is empty. */
+async function settled(set: ReadonlySet<Promise<void>>): Promise<void> {
+  while (set.size > 0) await Promise.allSettled([...set]);
 }
 
 /**

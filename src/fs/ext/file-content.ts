@@ -144,14 +144,18 @@ export class FileContent {
     return andThen(filemapFlush(inode.mapping), () => undefined);
   }
 
-  /** Notes that `inode` was read now, if the mount wants to know that (`touch_atime`). */
-  noteAccess(inode: ExtInode): void {
+  /**
+   * Notes that `inode` was read now, if the mount wants to know that (`touch_atime`). Neither
+   * throws nor rejects.
+   */
+  noteAccess(inode: ExtInode): MaybeAsync<void> {
     const ctx = this.#ctx;
-    if (ctx.transactions.failure !== undefined || !this.#isAccessNews(inode)) return;
+    if (ctx.transactions.failure !== undefined || inode.isDeleted) return;
+    if (!this.#isAccessNews(inode)) return;
     try {
       const noted = ctx.transactions.run((handle) => stamp(ctx, handle, inode, "atime"));
       // A time of access is no promise: what cannot be written is met by others.
-      if (isPromise(noted)) noted.catch(() => undefined);
+      if (isPromise(noted)) return noted.catch(() => undefined);
     } catch (thrown) {
       ctx.warn(`the access to inode ${inode.ino} could not be noted: ${String(thrown)}`);
     }

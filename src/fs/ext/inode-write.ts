@@ -172,6 +172,8 @@ export class InodeEdits {
   /** See `ExtWriter.editInode`. */
   begin(handle: Handle, inode: ExtInode): void {
     if (inode.editedBy === handle) return;
+    // Whoever has found it before it went: its slot of the table may be another inode's.
+    if (inode.isDeleted) throw new FsError("ENOENT", { detail: `inode ${inode.ino} was removed` });
     const kept = this.#nextKept(handle.serial);
     kept.save(inode);
     handle.undo(() => {
