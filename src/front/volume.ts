@@ -42,6 +42,11 @@ export interface VolumeOptions {
    * after `close`, and after a crash once its journal has been replayed.
    */
   readonly writable?: boolean | undefined;
+  /**
+   * Write past the journal, which is faster: for a new image that nobody needs if writing is broken
+   * off, which leaves it in need of e2fsck.
+   */
+  readonly unlogged?: boolean | undefined;
   /** In whose name: 0, which may do all, by default. */
   readonly uid?: number | undefined;
   readonly gid?: number | undefined;
@@ -248,7 +253,8 @@ function mountOptions(
   const { noload, superblock, salvage, writable, random, signal } = options;
   const onWriteError = "keep" as const;
   const base = { clock, noload, superblock, salvage, writable, random, onWriteError, signal };
-  const mount: ExtMountOptions = { ...base, atime: options.atime };
+  const isUnlogged = options.unlogged;
+  const mount: ExtMountOptions = { ...base, atime: options.atime, isUnlogged };
   if (options.journal === undefined) return mount;
   const journalDevice = new StoreBlockDevice(options.journal, { clock });
   devices.push(journalDevice);

@@ -138,6 +138,7 @@ function entryOf(walk: Walk, path: Uint8Array, stats: BigIntStats): TreeEntry {
     linkTo,
     xattrs: linkTo === undefined ? walk.xattrs.of(hostPath) : NO_XATTRS,
     sizeBytes: isFile ? Number(stats.size) : 0,
+    dataBytes: Math.min(Number(stats.size), Number(stats.blocks) * SECTOR_BYTES),
     content:
       isFile && linkTo === undefined
         ? () => contentOf(hostPath, stats, walk.options.signal)

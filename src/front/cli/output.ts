@@ -144,6 +144,12 @@ export class Progress {
     this.#spinner.text = `${this.#verb} ${this.#files} files, ${formatSize(this.#bytes)}`;
   }
 
+  /** Counts from nothing again. */
+  restart(): void {
+    this.#files = 0;
+    this.#bytes = 0;
+  }
+
   done(): void {
     this.#spinner?.stop();
   }

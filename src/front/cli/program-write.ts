@@ -15,7 +15,9 @@ import {
   type TruncateOptions,
 } from "./attributes.ts";
 import type { WriteOptions } from "./changes.ts";
-import { type CommandContext, sizeOption, withCommonOptions } from "./command.ts";
+import { type CommandContext, sizeOption, wholeNumber, withCommonOptions } from "./command.ts";
+import type { MakeOptions } from "./make-options.ts";
+import { runMkfs } from "./mkfs.ts";
 import {
   type LinkOptions,
   type MakeDirectoryOptions,
@@ -27,6 +29,11 @@ import {
 } from "./names.ts";
 import { idRange } from "./owner-option.ts";
 import { type CopyOptions, type PutOptions, runCopy, runPut } from "./put.ts";
+
+const number =
+  (name: string) =>
+  (text: string): number =>
+    wholeNumber(text, name);
 
 const size =
   (name: string) =>
@@ -233,6 +240,39 @@ function addArchives(program: Command, context: CommandContext): void {
     );
 }
 
+function addMkfs(program: Command, context: CommandContext): void {
+  const mkfs = writeVerb(
+    program,
+    "mkfs <image>",
+    "make an image with a new file system, empty or filled; nobody needs to be root",
+    "  quire mkfs disk.img --type ext4 --size 512M --label root\n" +
+      "  quire mkfs root.img --size auto --from ./rootfs --owner 0:0\n" +
+      "  zstd -dc rootfs.tar.zst | quire mkfs root.img --from - --seed 1\n\n" +
+      "With --seed or SOURCE_DATE_EPOCH equal input gives equal bytes. A tar stream of standard\n" +
+      "input is kept beside the image meanwhile where its size has to be found out.\n",
+  );
+  withOwnerOptions(mkfs)
+    .option("-t, --type <type>", "ext2, ext3 or ext4", "ext4")
+    .option("-s, --size <size>", 'size of the image, or "auto" (the default with --from)')
+    .option("--from <source>", "directory, tar file, or - for a tar stream of standard input")
+    .option("--block-size <bytes>", "1024 to 65536", size("--block-size"))
+    .option("--inode-size <bytes>", "128 to a block", size("--inode-size"))
+    .option("--inodes <n>", "inodes at least", number("--inodes"))
+    .option("-L, --label <text>", "label, at most 16 bytes")
+    .option("--uuid <uuid>", "UUID (default by chance, or by --seed)")
+    .option("-O, --features <list>", "features to add, or with ^ to leave away: orphan_file,^64bit")
+    .option("--reserved <percent>", "share of the blocks that is kept for root (default 5)")
+    .option("--journal-size <size>", "size of the journal", size("--journal-size"))
+    .option(
+      "--seed <n>",
+      "make everything that is left to chance follow from this",
+      number("--seed"),
+    )
+    .option("--no-xattrs", "leave extended attributes of a directory out")
+    .option("--force", "replace an image that is there")
+    .action((image: string, options: MakeOptions) => runMkfs(image, options, context));
+}
+
 /** Adds the commands that change an image or make one. */
 export function addWriteCommands(program: Command, context: CommandContext): void {
   addCopies(program, context);
@@ -240,4 +280,5 @@ export function addWriteCommands(program: Command, context: CommandContext): voi
   addAttributes(program, context);
   addContents(program, context);
   addArchives(program, context);
+  addMkfs(program, context);
 }

@@ -191,6 +191,7 @@ class TarReader {
         linkTo: isLink ? pathOfNames(namesOfPath(linkName)) : undefined,
         xattrs: isLink ? NO_XATTRS : xattrsOf(records),
         sizeBytes: isFile ? (sparse?.sizeBytes ?? bodyBytes) : 0,
+        dataBytes: bodyBytes,
         content: isFile ? () => this.#content(bodyBytes, sparse) : undefined,
       };
     } catch (error) {

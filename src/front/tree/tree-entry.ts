@@ -49,6 +49,8 @@ export interface TreeEntry {
   readonly xattrs: ReadonlyMap<string, Uint8Array>;
   /** Of a regular file; 0 for others. */
   readonly sizeBytes: number;
+  /** Bytes that are not in holes, at most; `sizeBytes` where the source does not know. */
+  readonly dataBytes?: number | undefined;
   /** Where a regular file has data, if that is known before its content is gone through. */
   readonly ranges?: readonly DataRange[] | undefined;
   /** Of a regular file. */

@@ -41,6 +41,8 @@ export interface ExtMountOptions {
   readonly writable?: boolean | undefined;
   /** Where generations of inodes and the like come from; needed for writing. */
   readonly random?: Random | undefined;
+  /** Write past the journal: for an image that nobody needs if writing is broken off. */
+  readonly isUnlogged?: boolean | undefined;
   /** What becomes of file data that cannot be written: forgotten as in the kernel, or kept. */
   readonly onWriteError?: "drop" | "keep" | undefined;
   /** Which reads bring access times up to date; "relatime" by default. */
@@ -222,7 +224,8 @@ async function openWritable(
     throw new FsError("EINVAL", { detail });
   }
   const random = options.random ?? Random.ofPlatform();
-  const write = { clock, random, journalDevice, signal };
+  const { isUnlogged } = options;
+  const write = { clock, random, journalDevice, signal, isUnlogged };
   const mount = await mountWritable(bdev, cache, found, write, warnings.add);
   try {
     const { core, journal } = mount;

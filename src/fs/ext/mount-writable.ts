@@ -20,7 +20,7 @@ import { le16 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
 import type { Random } from "../../lib/random.ts";
 import { ExtCore } from "./core.ts";
-import { COMPAT_HAS_JOURNAL, INCOMPAT_MMP, RO_COMPAT_ORPHAN_PRESENT } from "./features.ts";
+import { INCOMPAT_MMP, RO_COMPAT_ORPHAN_PRESENT } from "./features.ts";
 import type { FoundSuperblock } from "./find-superblock.ts";
 import { SB, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "./layout.ts";
 import { MmpGuard } from "./mmp-guard.ts";
@@ -43,6 +43,8 @@ import { ExtWriter } from "./writer.ts";
 /** What mounting for writing needs beside the device. */
 export interface WritableOptions extends RecoverOptions {
   readonly random: Random;
+  /** Write past the journal, as if there were none. */
+  readonly isUnlogged?: boolean | undefined;
 }
 
 /** What is behind `ExtMount`, for its constructor. */
@@ -52,6 +54,7 @@ interface MountParts {
   readonly journal: JournalInfo | undefined;
   readonly guard: MmpGuard | undefined;
   readonly wasValid: boolean;
+  readonly hasJournal: boolean;
 }
 
 /** A file system that is mounted for writing. */
@@ -62,6 +65,8 @@ export class ExtMount {
   readonly journal: JournalInfo | undefined;
   readonly #guard: MmpGuard | undefined;
   readonly #wasValid: boolean;
+  /** A journal that is written to. */
+  readonly #hasJournal: boolean;
 
   /** For `mountWritable` alone. */
   constructor(parts: MountParts) {
@@ -70,6 +75,7 @@ export class ExtMount {
     this.journal = parts.journal;
     this.#guard = parts.guard;
     this.#wasValid = parts.wasValid;
+    this.#hasJournal = parts.hasJournal;
   }
 
   /** Marks the image as whole: all must be home, and nothing may be changed until `markInUse`. */
@@ -81,7 +87,7 @@ export class ExtMount {
   /** Takes `markClean` back. */
   async markInUse(): Promise<void> {
     const { superblock } = this.writer;
-    const hasJournal = this.core.sb.hasCompat(COMPAT_HAS_JOURNAL);
+    const hasJournal = this.#hasJournal;
     await superblock.writeNow(this.core.bdev, (raw) => {
       const count = le16(raw, SB.s_mnt_count);
       patchOpened(raw, hasJournal, this.writer.now());
@@ -185,11 +191,12 @@ export async function mountWritable(
     if ((state & STATE_ERROR) !== 0) {
       warn("the image has errors, as an earlier mount has found: run e2fsck on it");
     }
-    const transactions = openTransactions(core, file, clock);
+    const log = options.isUnlogged === true ? undefined : file;
+    const transactions = openTransactions(core, log, clock);
     const writer = await ExtWriter.open(core, transactions, { clock, random }, signal);
     const wasValid = (state & STATE_VALID) !== 0;
-    const mount = new ExtMount({ core, writer, journal, guard, wasValid });
-    const hasJournal = file !== undefined;
+    const hasJournal = log !== undefined;
+    const mount = new ExtMount({ core, writer, journal, guard, wasValid, hasJournal });
     await writer.superblock.writeNow(bdev, (raw) => patchOpened(raw, hasJournal, writer.now()));
     await processOrphans(writer);
     return mount;
