@@ -172,6 +172,7 @@ function comparable(homes: Uint8Array): Uint8Array {
   if (!hasSuperblockMagic(sb)) return bytes;
   putLe32(sb, SB.s_feature_incompat, le32(sb, SB.s_feature_incompat) & ~4);
   putLe32(sb, SB.s_checksum, 0);
+  putLe32(sb, SB.s_snapshot_list, 0); // Makes the checksum right: see `sealSuperblock`.
   putLe16(sb, SB.s_state, 0);
   return bytes;
 }

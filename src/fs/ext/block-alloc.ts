@@ -25,6 +25,7 @@ import {
   areBitsClear,
   areBitsSet,
   clearBits,
+  countZeroBits,
   findTightRun,
   findZeroRun,
   nextOneBit,
@@ -282,6 +283,21 @@ export class BlockAllocator {
     const rounded = roundUp(first + from, unit) - first;
     const fits = rounded + wanted <= this.#groups.blocksIn(group);
     return fits && areBitsClear(words, from, rounded + wanted - from) ? rounded : from;
+  }
+
+  /**
+   * Marks the blocks `first` .. + `count`, all of one group, as used if they are not: for who knows
+   * from elsewhere whose they are. Also if they were freed and wait. Restartable.
+   */
+  claim(handle: Handle, first: number, count: number): void {
+    const group = this.#groups.groupOfBlock(first);
+    const from = first - this.#sb.firstBlockOf(group);
+    assert(from + count <= this.#groups.blocksIn(group), "claimed blocks are of one group");
+    if (areBitsSet(this.#groups.bitmap("blocks", group), from, count)) return;
+    const words = this.#groups.editBitmap(handle, "blocks", group);
+    this.#groups.addFreeBlocks(group, -countZeroBits(words, from, from + count));
+    setBits(words, from, count);
+    this.#busy.taken(handle, group, from, count);
   }
 
   /**

@@ -17,7 +17,8 @@ function keyOf(name: Uint8Array): string {
   return String.fromCharCode(...name);
 }
 
-interface PatchedName {
+/** A name that came or went. */
+export interface PatchedName {
   readonly name: Uint8Array;
   /** 0: the name is gone. */
   readonly ino: number;
@@ -43,6 +44,16 @@ export class DirectoryPatch {
 
   get isNew(): boolean {
     return this.#parent !== 0;
+  }
+
+  /** The directory that it was made in, 0 if it was not. */
+  get parent(): number {
+    return this.#parent;
+  }
+
+  /** All names that came or went. */
+  get names(): Iterable<PatchedName> {
+    return this.#names.values();
   }
 
   add(name: Uint8Array, ino: number): void {

@@ -18,7 +18,7 @@ import type { MappedRun } from "./context.ts";
 const FILE_BLOCKS_END = 0x1_0000_0000;
 
 /** File blocks `first .. end` and where they lie. */
-interface PatchRange {
+export interface PatchRange {
   readonly first: number;
   readonly end: number;
   /** 0 for a hole. */
@@ -35,6 +35,11 @@ function cut(range: PatchRange, first: number, end: number): PatchRange {
 /** See the head of the file. */
 export class ExtentPatch {
   #ranges: PatchRange[] = [];
+
+  /** In order, without overlaps. */
+  get ranges(): readonly PatchRange[] {
+    return this.#ranges;
+  }
 
   /** Maps `count` blocks from `first` on to `physical`, or makes them a hole with 0. */
   set(first: number, count: number, physical: number, isUnwritten = false): void {

@@ -81,6 +81,18 @@ interface InodePatch {
   isNewDirectory: boolean;
 }
 
+/** What became of an inode, for who writes it. */
+export interface InodeFate {
+  /** Its life began in the records: what lies under its number at home is another's. */
+  readonly isNew: boolean;
+  /** It was made, as a directory with blocks. */
+  readonly isNewDirectory: boolean;
+  /** There is a record of the inode itself. */
+  readonly hasRecord: boolean;
+  /** Names went that no later record has counted. */
+  readonly hasLostName: boolean;
+}
+
 function freshPatch(isNew: boolean): InodePatch {
   return { raw: undefined, linksSet: undefined, linksDelta: 0, isNew, isNewDirectory: false };
 }
@@ -104,6 +116,27 @@ export class FastCommitOverlay {
       for (const ino of births.get(index) ?? []) this.#begin(ino);
       this.#apply(record);
     }
+  }
+
+  /** Inodes that records are about: changed ones, and those whose names came or went. */
+  get inos(): readonly number[] {
+    return [...this.#inodes.keys()].sort((a, b) => a - b);
+  }
+
+  /** Directories in which names came or went, and those that were made. */
+  get directories(): ReadonlyMap<number, DirectoryPatch> {
+    return this.#directories;
+  }
+
+  /** How the life of inode `ino` has gone on. */
+  fateOf(ino: number): InodeFate {
+    const patch = this.#inodes.get(ino) ?? freshPatch(false);
+    return {
+      isNew: patch.isNew,
+      isNewDirectory: patch.isNewDirectory,
+      hasRecord: patch.raw !== undefined,
+      hasLostName: patch.linksDelta < 0,
+    };
   }
 
   /** The changes of the map of inode `ino`, undefined if there are none. */

@@ -142,6 +142,21 @@ export class InodeBits {
   }
 
   /**
+   * Marks inode `index` of `group` as used if it is not: for who knows from elsewhere whose it is.
+   * Restartable.
+   */
+  claim(handle: Handle, group: number, index: number, isDirectory: boolean): void {
+    const bits = this.#groups.bitmap("inodes", group);
+    if (testBit(bits, index)) return;
+    this.#prepareSlot(handle, group, index, bits);
+    setBits(this.#groups.editBitmap(handle, "inodes", group), index, 1);
+    this.#noteUsed(group, index);
+    this.#busy.taken(handle, group, index, 1);
+    this.#groups.addFreeInodes(group, -1);
+    if (isDirectory) this.#groups.addUsedDirs(group, 1);
+  }
+
+  /**
    * A block of the table without inodes in use is not read: it begins as zeros, and holds nothing
    * of what an uninitialised table has.
    */

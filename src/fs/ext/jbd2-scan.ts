@@ -62,6 +62,8 @@ export interface LogContents {
   readonly copies: ReadonlyMap<number, LogCopy>;
   /** First transaction id that was not replayed. */
   readonly endTid: number;
+  /** The block behind the last transaction that is replayed. */
+  readonly endBlock: number;
   readonly transactionCount: number;
   readonly tagCount: number;
   /** Home blocks whose copies a revoke suppressed. */
@@ -118,6 +120,7 @@ class LogWalk {
   #lastCommit: CommitRecord | undefined = undefined;
   /** With v1 sums and async commits: the transaction that failed and may only be the last one. */
   #failedLast: number | undefined = undefined;
+  #endBlock: number;
   #transactionCount = 0;
   #tagCount = 0;
   #isWhole = true;
@@ -127,6 +130,7 @@ class LogWalk {
     this.#sb = sb;
     this.#options = options;
     this.#position = sb.start;
+    this.#endBlock = sb.start;
     this.#expected = sb.sequence;
   }
 
@@ -137,6 +141,7 @@ class LogWalk {
     return {
       copies: this.#copies,
       endTid: this.#failedLast ?? this.#expected,
+      endBlock: this.#endBlock,
       transactionCount: this.#transactionCount,
       tagCount: this.#tagCount,
       revokedCount,
@@ -289,6 +294,7 @@ class LogWalk {
     this.#transactionCount++;
     this.#tagCount += tagCount;
     this.#lastCommit = record;
+    this.#endBlock = this.#position;
     this.#begin();
     return true;
   }

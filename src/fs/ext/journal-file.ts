@@ -153,6 +153,18 @@ export class JournalFile {
     }, REQ_FUA);
   }
 
+  /**
+   * Makes the first block of the area of fast commits zeros, so that none is found there: once they
+   * are old. Durable when the promise resolves.
+   */
+  async clearFastCommits(): Promise<void> {
+    const { last, blockCount } = this.sb;
+    if (last + 1 >= blockCount) return;
+    const { physical } = this.found.map.locate(last + 1);
+    const zeros = new Uint8Array(this.blockBytes);
+    await writeDevice(this.device, physical * this.blockBytes, zeros, REQ_FUA);
+  }
+
   /** Notes why the log was given up, a negative errno. Durable when the promise resolves. */
   writeErrno(errno: number): Promise<void> {
     return this.#writeFields((raw) => putBe32(raw, JSB.s_errno, errno >>> 0), REQ_FUA);

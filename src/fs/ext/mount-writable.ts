@@ -21,6 +21,7 @@ import { FsError } from "../../lib/errno.ts";
 import type { Random } from "../../lib/random.ts";
 import { ExtCore } from "./core.ts";
 import { INCOMPAT_MMP, RO_COMPAT_ORPHAN_PRESENT } from "./features.ts";
+import { applyFastCommits } from "./fast-commit-apply.ts";
 import type { FoundSuperblock } from "./find-superblock.ts";
 import { SB, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "./layout.ts";
 import { MmpGuard } from "./mmp-guard.ts";
@@ -182,7 +183,15 @@ export async function mountWritable(
   let guard: MmpGuard | undefined;
   try {
     if (core.sb.hasIncompat(INCOMPAT_MMP)) guard = await takeGuard(core, bdev, options);
-    const { file, journal, isReplayed } = await recoverJournal(core, bdev, options);
+    const { file, journal, isReplayed } = await recoverJournal(core, bdev, {
+      ...options,
+      applyFastCommits: async (device, fastCommits) => {
+        const bytes = await readDevice(device, SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_BYTES, signal);
+        const sb = readSuperblock(bytes, device.sizeBytes);
+        const apply = { cache, clock, random, warn, signal };
+        return applyFastCommits(device, sb, fastCommits, apply);
+      },
+    });
     if (isReplayed) {
       await core.close();
       core = await freshCore(bdev, cache, warn, found.blocknr, signal);

@@ -12,8 +12,11 @@
  *     can not become valid.
  *  4. RECOVER stays set, and the error record of the home superblock is kept.
  *
+ *  5. What fast commits change becomes the transaction that they belong to: one more commit block,
+ *     and they are old.
+ *
  * After `jbd2_journal_recover`, `ext4_load_journal` and `ext4_clear_journal_err` of Linux; those
- * write some of a damaged log home before they fail. Left out: fast commits, which are refused.
+ * write some of a damaged log home before they fail, and apply fast commits block by block.
  */
 import type { BlockDevice } from "../../block/block-device.ts";
 import { readDevice } from "../../block/block-device.ts";
@@ -23,11 +26,13 @@ import { FsError } from "../../lib/errno.ts";
 import { MIB } from "../../lib/units.ts";
 import { sealSuperblock } from "./checksum.ts";
 import type { ExtContext } from "./context.ts";
-import { readFastCommits } from "./fast-commit.ts";
+import { type FastCommitOverlay, readFastCommits } from "./fast-commit.ts";
 import { COMPAT_HAS_JOURNAL, INCOMPAT_RECOVER } from "./features.ts";
 import { type HomeBlock, writeHome } from "./home-writes.ts";
+import { logBlocksOf } from "./jbd2-encode.ts";
 import { nextTid } from "./jbd2-format.ts";
 import type { LogContents } from "./jbd2-scan.ts";
+import { commitAlone } from "./journal-commit-alone.ts";
 import { type JournalFile, openJournalFile } from "./journal-file.ts";
 import { SB, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "./layout.ts";
 import {
@@ -49,6 +54,16 @@ const STATE_ERROR = 2;
 export interface RecoverOptions extends Pick<ReplayOptions, "clock" | "journalDevice" | "signal"> {
   /** Drop a log that the superblock says is not needed, instead of refusing the open. */
   readonly force?: boolean | undefined;
+  /**
+   * The blocks that fast commits change, of a file system that is read from `device`. Without it
+   * they are refused.
+   */
+  readonly applyFastCommits?:
+    | ((
+        device: BlockDevice,
+        fastCommits: FastCommitOverlay,
+      ) => Promise<ReadonlyMap<number, Uint8Array>>)
+    | undefined;
 }
 
 /** A journal that is empty now. */
@@ -65,9 +80,9 @@ export interface Recovered {
  * Recovers the file system that `ctx` reads from `device` as it lies there. The caller closes what
  * reads through `ctx`, and reads the superblock anew, if `isReplayed`.
  *
- * @throws {FsError} `EUCLEAN`, `EBADMSG` for a damaged log, `EOPNOTSUPP` for one with fast commits
- *   and for an external one that was not given, `EUCLEAN` for one that the superblock says is not
- *   needed, unless forced: all before anything is written; `EIO`, `EROFS`
+ * @throws {FsError} `EUCLEAN`, `EBADMSG` for a damaged log, `EOPNOTSUPP` for an external one that
+ *   was not given and for fast commits that cannot be applied, `EUCLEAN` for one that the
+ *   superblock says is not needed, unless forced: all before anything is written; `EIO`, `EROFS`
  */
 export async function recoverJournal(
   ctx: ExtContext,
@@ -92,16 +107,23 @@ export async function recoverJournal(
   }
   if (!isNeeded) return await discard(journal, file, options);
   const contents = await scanJournal(ctx, device, journal, false);
-  await refuseFastCommits(ctx, journal, contents);
+  const fastCommits = await pendingFastCommits(ctx, journal, contents);
   const overlay = await overlayOf(ctx, device, journal, contents, {
     ...options,
     isForWriter: true,
   });
   checkDevice(device, contents, sb.blockBytes);
-  const info = journalInfoOf(journal, contents, 0);
+  const changes = fastCommits && (await changesOf(fastCommits, overlay, journal, options));
+  const info = journalInfoOf(journal, contents, fastCommits?.commitCount ?? 0);
   await replayHome(overlay, device, contents, sb.blockBytes);
   await flushDevice(device);
-  await file.writeEmpty(nextTid(contents.endTid), 0);
+  let { endTid } = contents;
+  if (changes !== undefined) {
+    await commitAlone({ file, device, clock: options.clock }, changes, contents);
+    endTid = nextTid(endTid);
+  }
+  if (journal.sb.isFastCommit) await file.clearFastCommits();
+  await file.writeEmpty(nextTid(endTid), 0);
   await moveErrno(device, file);
   for (const text of contents.warnings) ctx.warn(text);
   return { file, journal: info, isReplayed: true };
@@ -123,16 +145,31 @@ async function discard(
   return { file, journal: journalInfoOf(journal, undefined, 0), isReplayed: false };
 }
 
-async function refuseFastCommits(
+async function pendingFastCommits(
   ctx: ExtContext,
   { log, sb }: OpenJournal,
   { endTid }: LogContents,
-): Promise<void> {
-  if (!sb.isFastCommit) return;
-  const overlay = await readFastCommits(ctx, log, sb, endTid, false);
-  if (overlay === undefined || overlay.commitCount === 0) return;
-  const detail = "the journal has fast commits: open it for reading, or let e2fsck recover it";
-  throw new FsError("EOPNOTSUPP", { detail });
+): Promise<FastCommitOverlay | undefined> {
+  return sb.isFastCommit ? await readFastCommits(ctx, log, sb, endTid, false) : undefined;
+}
+
+/** The blocks that the fast commits change, if the log can take them. */
+async function changesOf(
+  fastCommits: FastCommitOverlay,
+  overlay: BlockDevice,
+  { sb }: OpenJournal,
+  { applyFastCommits }: RecoverOptions,
+): Promise<readonly HomeBlock[]> {
+  if (applyFastCommits === undefined) {
+    const detail = "the journal has fast commits: open it for reading, or let e2fsck recover it";
+    throw new FsError("EOPNOTSUPP", { detail });
+  }
+  const changes = await applyFastCommits(overlay, fastCommits);
+  if (logBlocksOf(sb, changes.size, 0) >= sb.last - sb.first) {
+    const detail = `the fast commits change ${changes.size} blocks, too many for the log at once`;
+    throw new FsError("EOPNOTSUPP", { detail });
+  }
+  return Array.from(changes, ([blocknr, data]) => ({ blocknr, data }));
 }
 
 /** Refuses homes behind the end of a device that is shorter than the file system on it. */
