@@ -325,40 +325,53 @@ function noted(mapping: AddressSpace, status: Errno): Errno {
  */
 export function doWritepages(mapping: AddressSpace, wbc: WritebackControl): MaybeAsync<Errno> {
   if (wbc.nrToWrite <= 0) return 0;
-  const progressBefore = progressOf(mapping);
+  const before = memoryOf(mapping);
   const status = callWritepages(mapping, wbc);
   if (isPromise(status)) {
     return status.then((known) => {
       if (known !== -ENOMEM || wbc.syncMode !== WB_SYNC_ALL) return known;
-      return repeatWritepages(mapping, wbc, progressBefore);
+      return repeatWritepages(mapping, wbc, before);
     });
   }
   if (status !== -ENOMEM || wbc.syncMode !== WB_SYNC_ALL) return status;
-  return repeatWritepages(mapping, wbc, progressBefore);
+  return repeatWritepages(mapping, wbc, before);
 }
 
+/** Repeats until it works, or nothing is in flight and no attempt has made memory any better. */
 async function repeatWritepages(
   mapping: AddressSpace,
   wbc: WritebackControl,
-  progressBefore: number,
+  before: Memory,
 ): Promise<Errno> {
   const { cache } = mapping;
-  let progress = progressBefore;
+  let best = before;
   for (let status: Errno = -ENOMEM; ; ) {
     if (status !== -ENOMEM) return status;
     if (cache.nrWriteback > 0) {
       await cache.writebackWaiters.wait();
     } else {
-      if (progressOf(mapping) === progress) return status;
-      progress = progressOf(mapping);
+      const now = memoryOf(mapping);
+      if (now.unwrittenPages >= best.unwrittenPages && now.freeFrames <= best.freeFrames) {
+        return status;
+      }
+      best = {
+        unwrittenPages: Math.min(now.unwrittenPages, best.unwrittenPages),
+        freeFrames: Math.max(now.freeFrames, best.freeFrames),
+      };
     }
     status = await callWritepages(mapping, wbc);
   }
 }
 
-/** Changes whenever a write ends or frames are given back. */
-function progressOf({ cache }: AddressSpace): number {
-  return cache.nrWritten + cache.arena.freeFrames;
+/** What there is of memory. A failed attempt that leaves all dirty does not change it. */
+interface Memory {
+  readonly unwrittenPages: number;
+  readonly freeFrames: number;
+}
+
+function memoryOf({ cache }: AddressSpace): Memory {
+  const unwrittenPages = cache.nrDirty + cache.nrWriteback;
+  return { unwrittenPages, freeFrames: cache.arena.freeFrames };
 }
 
 function callWritepages(mapping: AddressSpace, wbc: WritebackControl): MaybeAsync<Errno> {

@@ -262,6 +262,22 @@ test("W50 memory that is short is waited for while writes end, and only with int
   expect(idle.calls.length).toBe(1);
 });
 
+test("W50 attempts that only take a folio up and leave it dirty are no hope for more", async () => {
+  const file = dirtyFile(0);
+  let calls = 0;
+  file.script.writepages = () => {
+    calls++;
+    const folio = file.folio(0);
+    folio.clearDirtyForIo();
+    folio.startWriteback();
+    folio.endWriteback();
+    folio.markDirty();
+    return calls < 100 ? -ENOMEM : 0;
+  };
+  expect(await file.writePages(WB_SYNC_ALL)).toBe(-ENOMEM);
+  expect(calls).toBe(1);
+});
+
 test("W51 what was not written is read from the cache, and as it was before after ev", async () => {
   const { file } = await tenFailed();
   const before = file.content(2 * PAGE_BYTES, PAGE_BYTES);
