@@ -253,8 +253,10 @@ function mountOptions(
   const { noload, superblock, salvage, writable, random, signal } = options;
   const onWriteError = "keep" as const;
   const base = { clock, noload, superblock, salvage, writable, random, onWriteError, signal };
+  const { uid = 0, gid = 0, groups = [] } = options;
+  const caller = { uid, gids: [gid, ...groups] };
   const isUnlogged = options.unlogged;
-  const mount: ExtMountOptions = { ...base, atime: options.atime, isUnlogged };
+  const mount: ExtMountOptions = { ...base, atime: options.atime, caller, isUnlogged };
   if (options.journal === undefined) return mount;
   const journalDevice = new StoreBlockDevice(options.journal, { clock });
   devices.push(journalDevice);

@@ -182,7 +182,8 @@ class FolioPreparation {
   /** True if a block may have to be read that a write of `from..end` changes in part. */
   mayRead(from: number, end: number): boolean {
     const eofBytes = this.#question.inode.size - this.#folio.posBytes;
-    const isUnknown = (at: number): boolean => at < eofBytes && !this.#isValid(at);
+    const isUnknown = (at: number): boolean =>
+      roundDown(at, this.#blockBytes) < eofBytes && !this.#isValid(at);
     const isHeadPart = from % this.#blockBytes !== 0;
     const isTailPart = end % this.#blockBytes !== 0;
     return (isHeadPart && isUnknown(from)) || (isTailPart && isUnknown(end - 1));

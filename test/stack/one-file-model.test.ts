@@ -84,7 +84,7 @@ async function runOne(row: Row, seed: number): Promise<void> {
 }
 
 describe.skipIf(!hasTools)("a file is an array of bytes", () => {
-  test.each(ROWS.map((row) => ({ row, title: row.title })))("$title", async ({ row }) => {
+  test.each(ROWS.map((row) => [row.title, row] as const))("%s", async (_title, row) => {
     for (const seed of seeds(row.runs ?? 2, 1)) await runOne(row, seed);
   });
 });

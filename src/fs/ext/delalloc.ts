@@ -20,6 +20,7 @@ import { DIRECT_BLOCKS, INDIRECT_LEVELS } from "./layout.ts";
 import type { ExtWriter } from "./writer.ts";
 
 const POINTER_BYTES = 4;
+const NO_RANGES: readonly BlockRange[] = [];
 
 /** Blocks `first..end` of a file, the last one excluded. */
 export interface BlockRange {
@@ -49,6 +50,18 @@ export class DelallocRanges {
   at(block: number): BlockRange | undefined {
     const range = this.next(block);
     return range !== undefined && range.first <= block ? range : undefined;
+  }
+
+  /** What is there of `first..end`. */
+  within(first: number, end: number): readonly BlockRange[] {
+    let found: BlockRange[] | undefined;
+    for (let index = this.#indexOf(first); index < this.#ranges.length; index++) {
+      const range = this.#ranges[index]!;
+      if (range.first >= end) break;
+      found ??= [];
+      found.push({ first: Math.max(range.first, first), end: Math.min(range.end, end) });
+    }
+    return found ?? NO_RANGES;
   }
 
   /** Adds `first..end`, of which nothing is there. */
@@ -158,6 +171,27 @@ export function releaseBlocks(ctx: ExtWriter, inode: ExtInode, first: number, en
   ranges.remove(first, end);
   ctx.blocks.unreserve(countBefore - ranges.blockCount);
   settlePromises(ctx, inode);
+}
+
+/** What `inode` has been promised of the blocks `first..end`. */
+export function promisesOf(inode: ExtInode, first: number, end: number): readonly BlockRange[] {
+  return inode.delalloc?.within(first, end) ?? NO_RANGES;
+}
+
+/** As `releaseBlocks`, but what `kept` has, which is in order, stays promised. */
+export function releaseOthers(
+  ctx: ExtWriter,
+  inode: ExtInode,
+  first: number,
+  end: number,
+  kept: readonly BlockRange[],
+): void {
+  let from = first;
+  for (const range of kept) {
+    releaseBlocks(ctx, inode, from, range.first);
+    from = range.end;
+  }
+  releaseBlocks(ctx, inode, from, end);
 }
 
 /**

@@ -162,7 +162,10 @@ export class ExtFileSystem implements FileSystem {
   }
 
   usage(): FileSystemUsage {
-    return usageOf(this.core.sb, this.#sums);
+    const sums = this.#sums;
+    const promisedCount = this.writer?.promisedBlockCount ?? 0;
+    const freeBlockCount = Math.max(0, sums.freeBlockCount - promisedCount);
+    return usageOf(this.core.sb, { ...sums, freeBlockCount });
   }
 
   usedRanges(signal?: AbortSignal): AsyncIterable<ByteRange> {

@@ -30,6 +30,7 @@ import { type OrphanProgress, readOrphans } from "./orphan.ts";
 import { type JournalInfo, replayIntoMemory } from "./recovery.ts";
 import { type DoubtHandler, readSuperblock, Superblock } from "./superblock.ts";
 import { sumGroups } from "./usage.ts";
+import { mayUseReserve } from "./write-support.ts";
 
 export { ExtFileSystem } from "./ext-file-system.ts";
 export { probeExt } from "./find-superblock.ts";
@@ -39,6 +40,8 @@ export interface ExtMountOptions {
   readonly clock: Clock;
   /** Mount it for writing: the journal is recovered, orphans are deleted. */
   readonly writable?: boolean | undefined;
+  /** Who writes: whether what is kept for root is his. Root if left out. */
+  readonly caller?: { readonly uid: number; readonly gids: readonly number[] } | undefined;
   /** Where generations of inodes and the like come from; needed for writing. */
   readonly random?: Random | undefined;
   /** Write past the journal: for an image that nobody needs if writing is broken off. */
@@ -230,6 +233,8 @@ async function openWritable(
   try {
     const { core, journal } = mount;
     await checkRoot(core, signal);
+    const { uid, gids } = options.caller ?? { uid: 0, gids: [] };
+    mount.writer.isPrivileged = mayUseReserve(core.sb, uid, gids);
     const sums = await sumGroups(core, signal);
     const mmp = await checkMmp(core, signal);
     const findings = { warnings: warnings.texts, sums, mmp, journal, orphanCount: 0 };

@@ -28,6 +28,7 @@ import { dirLookup } from "./dir.ts";
 import { evictInode } from "./evict.ts";
 import type { FileContent } from "./file-content.ts";
 import type { FileMappings } from "./file-ops.ts";
+import { withFreedRoom } from "./freed-room.ts";
 import type { GroupTotals } from "./group-state.ts";
 import type { Handle } from "./handle.ts";
 import type { ExtInode } from "./inode.ts";
@@ -72,6 +73,11 @@ export class ExtVolumeWriter implements FileSystemWriter {
   /** Free counts as they are now. */
   get totals(): GroupTotals {
     return this.#ctx.groups.totals;
+  }
+
+  /** Free blocks that data has been promised which is not written yet. */
+  get promisedBlockCount(): number {
+    return this.#ctx.blocks.reservedCount;
   }
 
   create(
@@ -175,9 +181,8 @@ export class ExtVolumeWriter implements FileSystemWriter {
   }
 
   setSize(inode: VfsInode, sizeBytes: number, signal?: AbortSignal): MaybeAsync<void> {
-    return this.#change("truncate", () =>
-      this.#content.setSize(inode as ExtInode, sizeBytes, signal),
-    );
+    const set = (): MaybeAsync<void> => this.#content.setSize(inode as ExtInode, sizeBytes, signal);
+    return this.#change("truncate", () => withFreedRoom(this.#ctx, set));
   }
 
   write(iocb: Kiocb, bytes: Uint8Array): MaybeAsync<number> {
@@ -282,8 +287,9 @@ export class ExtVolumeWriter implements FileSystemWriter {
     signal: AbortSignal | undefined,
   ): MaybeAsync<T> {
     const ctx = this.#ctx;
-    const { transactions } = ctx;
-    return this.#change(where, () => transactions.run((handle) => operation(ctx, handle), signal));
+    const run = (): MaybeAsync<T> =>
+      ctx.transactions.run((handle) => operation(ctx, handle), signal);
+    return this.#change(where, () => withFreedRoom(ctx, run));
   }
 
   /** Does `work` while nothing is frozen, and takes note of damage that it meets. */

@@ -435,23 +435,23 @@ describe.skipIf(!hasTools)("what is cut and written anew", () => {
       const path = imageOf(args);
       const first = await openContent(path);
       const made = await first.create("file");
-      await first.write(made, 0, new Random(1).bytes(600 * KIB));
+      await first.write(made, 0, new Random(1).bytes(600 * KIB + 100));
       await first.write(await first.create("small"), 0, new Random(1).bytes(20));
       await first.close();
       const volume = await openContent(path);
       const small = volume.open(await volume.inode(made.inode.ino + 1));
       const file = volume.open(await volume.inode(made.inode.ino));
-      const writeNow = (into: OpenContent, posBytes: number): unknown =>
-        volume.content.write(
-          { file: into.file, posBytes, flags: IOCB_NOWAIT },
-          Uint8Array.of(1, 2, 3),
-        );
+      const writeNow = (into: OpenContent, posBytes: number, lengthBytes = 3): unknown => {
+        const iocb = { file: into.file, posBytes, flags: IOCB_NOWAIT };
+        return volume.content.write(iocb, new Uint8Array(lengthBytes));
+      };
       expect(writeNow(file, 500 * KIB + 1)).toBe(-EAGAIN); // The map, or a block, is to be read.
+      expect(writeNow(file, 600 * KIB, 200)).toBe(-EAGAIN); // All of the block that the file has.
       expect(writeNow(file, 700 * KIB + 1)).toBe(-EAGAIN); // Zeros before it.
       expect([3, -EAGAIN]).toContain(writeNow(small, 1));
       await volume.read(file);
       expect(writeNow(file, 500 * KIB + 1)).toBe(3);
-      expect(writeNow(file, 600 * KIB)).toBe(3);
+      expect(writeNow(file, 600 * KIB + 98)).toBe(3);
       await volume.close();
       expectClean(path);
     },

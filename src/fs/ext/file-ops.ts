@@ -35,7 +35,7 @@ import { iomapWritepages } from "../../mapping/iomap/writeback.ts";
 import { mpageReadahead, mpageReadFolio } from "../../mapping/mpage.ts";
 import { mpageWritepages } from "../../mapping/mpage-write.ts";
 import type { ExtCore } from "./core.ts";
-import { releaseBlocks } from "./delalloc.ts";
+import { promisesOf, releaseBlocks, releaseOthers } from "./delalloc.ts";
 import { INCOMPAT_EXTENTS } from "./features.ts";
 import { extAllocateBlock, extGetBlock, extReserveBlock } from "./get-block.ts";
 import type { ExtInode } from "./inode.ts";
@@ -96,7 +96,16 @@ function blockMapOperations(core: ExtCore, ctx: ExtWriter | undefined): AddressS
       const inode = mapping.host as ExtInode;
       const isNowait = (iocb.flags & IOCB_NOWAIT) !== 0;
       if (isNowait && !isMapCached(core, inode, posBytes, lengthBytes)) return -EAGAIN;
-      return blockWriteBegin(iocb, mapping, posBytes, lengthBytes, reserve);
+      const first = blockOfByte(posBytes, inode.blockBytes);
+      const end = blocksOfBytes(posBytes + lengthBytes, inode.blockBytes);
+      const before = promisesOf(inode, first, end);
+      const settle = (begun: Folio | Errno): Folio | Errno => {
+        // What was promised on the way is of no use to a write that fails.
+        if (typeof begun === "number") releaseOthers(ctx, inode, first, end, before);
+        return begun;
+      };
+      const begun = blockWriteBegin(iocb, mapping, posBytes, lengthBytes, reserve);
+      return isPromise(begun) ? begun.then(settle) : settle(begun);
     },
     writeEnd: (_iocb, mapping, posBytes, lengthBytes, copiedBytes, folio) =>
       blockWriteEnd(mapping, posBytes, lengthBytes, copiedBytes, folio),

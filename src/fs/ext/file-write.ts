@@ -24,6 +24,7 @@ import {
   withFinally,
   zeroBehindEnd,
 } from "./file-writing.ts";
+import { withFreedRoom } from "./freed-room.ts";
 import { fsyncFile } from "./fsync.ts";
 import { convertInline, fitsInline, writeInline } from "./inline-write.ts";
 import type { ExtInode } from "./inode.ts";
@@ -80,7 +81,8 @@ function writeLocked(
   const taken = bytes.length > roomBytes ? bytes.subarray(0, roomBytes) : bytes;
   if ((iocb.flags & IOCB_NOWAIT) !== 0) return performNow(files, iocb, inode, taken);
   const ready = andThen(noteChange(files.ctx, inode), () => zeroBehindEnd(files, inode, posBytes));
-  return andThen(ready, () => perform(files, iocb, inode, taken));
+  const perform = (): MaybeAsync<number> => performOnce(files, iocb, inode, taken);
+  return andThen(ready, () => withFreedRoom(files.ctx, perform));
 }
 
 /** Rule 4: `-EAGAIN` before anything has begun that might wait. */
@@ -102,27 +104,6 @@ function performNow(
     const isFull = hasErrnoCode(thrown) && thrown.code === "ENOSPC";
     if (isFull && files.ctx.blocks.pendingCount > 0) return -EAGAIN;
     throw thrown;
-  }
-}
-
-/** Rule 2. */
-function perform(
-  files: FileWriting,
-  iocb: Kiocb,
-  inode: ExtInode,
-  bytes: Uint8Array,
-): MaybeAsync<number> {
-  const retry = async (thrown: unknown): Promise<number> => {
-    const isFull = hasErrnoCode(thrown) && thrown.code === "ENOSPC";
-    if (!isFull || files.ctx.blocks.pendingCount === 0) throw thrown;
-    await files.ctx.transactions.commit();
-    return performOnce(files, iocb, inode, bytes);
-  };
-  try {
-    const written = performOnce(files, iocb, inode, bytes);
-    return isPromise(written) ? written.catch(retry) : written;
-  } catch (thrown) {
-    return retry(thrown);
   }
 }
 

@@ -53,10 +53,7 @@ export class ExtWriter implements ExtContext {
   readonly random: Random;
   /** Makes this writer put directories elsewhere than another one. */
   readonly salt: number;
-  /**
-   * Whether the caller of the operation that runs may use the blocks kept for root: set by whoever
-   * runs an operation for a user, in the operation.
-   */
+  /** Whether those who write may use the blocks kept for root. */
   isPrivileged = true;
   /** The data of all files goes through the journal (`data=journal`). */
   journalsData = false;
