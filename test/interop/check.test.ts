@@ -18,7 +18,7 @@ import { findTool, requireTool, runTool, scratchDirectory } from "../support/too
 
 const hasTools = ["mke2fs", "e2fsck", "debugfs"].every((tool) => requireTool(tool));
 const scratch = scratchDirectory("check");
-const FLIPS = 40;
+const FLIPS = 25;
 const SEED = 20_231_114;
 
 const IMAGES: readonly (readonly [name: string, args: string])[] = [
@@ -162,7 +162,7 @@ describe.skipIf(!hasTools)("damage by debugfs is seen as e2fsck sees it", () => 
   test.each(DAMAGES)(
     "%s",
     async (requests) => {
-      for (const [name] of IMAGES.slice(0, 5)) {
+      for (const name of ["ext3", "ext4-4k", "ext4-rich"]) {
         const image = join(scratch, "damaged.img");
         copyFileSync(imageOf(name), image);
         for (const request of requests.split("; ")) {

@@ -1,5 +1,5 @@
 /**
- * Group descriptors, and at the end of a check what they and the bitmaps say against what is in use.
+ * Group descriptors, and at the end of a check what they and the bitmaps say against what is used.
  */
 import { le16, le32 } from "../../../lib/bytes.ts";
 import { bitmapChecksum, descriptorChecksum, descriptorCrc16 } from "../checksum.ts";
@@ -10,7 +10,7 @@ import type { CheckContext, RawGroup } from "./context.ts";
 
 const FINDINGS_PER_BITMAP = 8;
 
-/** Blocks at the start of `group` with copies of superblock and descriptors, boot block left out. */
+/** Blocks at the start of `group` with copies of superblock and descriptors. */
 function copiesOf(ctx: CheckContext, group: number): { first: number; count: number }[] {
   const { sb } = ctx;
   const runs: { first: number; count: number }[] = [];

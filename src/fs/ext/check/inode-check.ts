@@ -144,7 +144,7 @@ function isChecksumGood(ctx: CheckContext, ino: number, raw: Uint8Array): boolea
   return stored === (hasHigh ? computed : computed & 0xffff);
 }
 
-/** Walks the tables of all groups. `onInode` is called for each inode in use once it was checked. */
+/** Walks the tables of all groups and checks every inode in use. */
 export async function checkInodes(
   ctx: CheckContext,
   orphans: ReadonlySet<number>,

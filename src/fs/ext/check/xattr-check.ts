@@ -3,7 +3,7 @@
  * and the inodes that hold large values.
  */
 import { le16, le32 } from "../../../lib/bytes.ts";
-import { roundUp } from "../../../lib/units.ts";
+import { roundUp, SECTOR_BYTES } from "../../../lib/units.ts";
 import { xattrBlockChecksum } from "../checksum.ts";
 import { COMPAT_EXT_ATTR, INCOMPAT_EA_INODE } from "../features.ts";
 import { GOOD_OLD_INODE_BYTES } from "../layout.ts";
@@ -104,7 +104,7 @@ function refer(ctx: CheckContext, valueIno: number, bytes: number): number {
   const { valueRefs } = ctx.facts;
   valueRefs.set(valueIno, (valueRefs.get(valueIno) ?? 0) + 1);
   const { blockBytes, clusterRatio } = ctx.sb;
-  return roundUp(bytes, blockBytes * clusterRatio) / 512;
+  return roundUp(bytes, blockBytes * clusterRatio) / SECTOR_BYTES;
 }
 
 function headerWrong(ctx: CheckContext, data: Uint8Array, blocknr: number): string | undefined {

@@ -39,7 +39,7 @@ export interface Geometry {
   readonly descriptorBytes: number;
   readonly descriptorsPerBlock: number;
   readonly descriptorBlocks: number;
-  /** Blocks kept behind each copy of the descriptors (`s_reserved_gdt_blocks`). */
+  /** Blocks kept behind each copy of the descriptors: `s_reserved_gdt_blocks`. */
   readonly reservedGdtBlocks: number;
   /** Each descriptor block lies with the groups that it describes. */
   readonly isMetaBg: boolean;

@@ -35,7 +35,7 @@ export type MkfsUsage =
   | "largefile"
   | "largefile4";
 
-/** What Linux does when it meets damage (`s_errors`). */
+/** What Linux does when it meets damage: `s_errors`. */
 export type OnErrors = "continue" | "remount-ro" | "panic";
 
 /** See the head of the file. All but `clock` and `random` may be left out. */
@@ -118,18 +118,18 @@ export interface MkfsParameters {
 
 const BLOCK_BYTES_MAX = 64 * KIB;
 const INODE_BYTES_DEFAULT = 256;
-const BYTES_PER_INODE_MAX = 4096 * MIB;
+const BYTES_PER_INODE_MAX = 4 * GIB;
 const RESERVED_PERCENT_DEFAULT = 5;
 const RESERVED_PERCENT_MAX = 50;
 const CLUSTER_BLOCKS_DEFAULT = 16;
-const CLUSTER_BYTES_MAX = 512 * MIB;
+const CLUSTER_BYTES_MAX = GIB / 2;
 /** Blocks of a group that 16-bit counts of free blocks can tell. */
 const GROUP_CLUSTERS_MAX = 65_528;
 const GROUP_CLUSTERS_MIN = 256;
 const GROUPS_PER_FLEX_DEFAULT = 16;
 const BLOCKS_MAX_32BIT = 0x1_0000_0000;
 const FLOPPY_BYTES = 3 * MIB;
-const SMALL_BYTES = 512 * MIB;
+const SMALL_BYTES = GIB / 2;
 const BIG_BYTES = 4 * 1024 * GIB;
 const HUGE_BYTES = 16 * 1024 * GIB;
 

@@ -296,7 +296,7 @@ export function planExt(options: MkfsOptions, deviceBytes: number): MkfsPlan {
   };
 }
 
-/** Clusters of structure and journal, and the boot block (`s_overhead_clusters`). */
+/** Clusters of structure and journal, and the boot block: `s_overhead_clusters`. */
 function overheadOf(layout: Layout, structureBlocks: number, journal: JournalSize): number {
   const { p, geometry } = layout;
   if (geometry.blockCount <= 0) throw new FsError("ENOSPC");

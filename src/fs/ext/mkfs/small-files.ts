@@ -11,17 +11,17 @@ import type { NewBlock, Seed } from "./new-files.ts";
 import type { Layout } from "./tables.ts";
 
 export const ORPHAN_FILE_INO = 12;
-/** Seconds between two looks at the block (`EXT4_MMP_UPDATE_INTERVAL`). */
+/** Seconds between two looks at the block, as `EXT4_MMP_UPDATE_INTERVAL` has it. */
 export const MMP_INTERVAL_SEC = 5;
 const ORPHAN_BLOCKS_MIN = 32;
-const ORPHAN_BLOCKS_MAX = 512;
+const ORPHAN_FILE_MAX = 512;
 /** One block of the orphan file for so many of the file system. */
-const BLOCKS_PER_ORPHAN_BLOCK = 4096;
+const ORPHAN_FILE_SHARE = 4096;
 
 /** Blocks of the orphan file. */
 export function orphanFileBlocks(layout: Layout): number {
-  const wanted = Math.floor(layout.geometry.blockCount / BLOCKS_PER_ORPHAN_BLOCK);
-  const blocks = Math.min(Math.max(wanted, ORPHAN_BLOCKS_MIN), ORPHAN_BLOCKS_MAX);
+  const wanted = Math.floor(layout.geometry.blockCount / ORPHAN_FILE_SHARE);
+  const blocks = Math.min(Math.max(wanted, ORPHAN_BLOCKS_MIN), ORPHAN_FILE_MAX);
   return roundUp(blocks, layout.p.clusterRatio);
 }
 

@@ -2,7 +2,7 @@
  * Where the structure of a new file system lies: copies of superblock and descriptors, and the
  * bitmaps and inode table of each group.
  *
- *     group    | super | descriptors | reserved | .. | super | .. |      the first, in sparse groups
+ *     group    | super | descriptors | reserved | .. | super | .. |     in some groups
  *     flex_bg  | .. | block bitmaps of 16 groups | inode bitmaps | inode tables |
  *     else     | .. | block bitmap | inode bitmap | inode table |         in each group for itself
  *
@@ -170,8 +170,8 @@ class FlexPlacer {
   }
 
   /**
-   * Takes `blocks` for one group: at `wanted` if they are free there, else at the first place of the
-   * flex group that has room for all groups left, else where this one fits.
+   * Takes `blocks` for one group: at `wanted` if they are free there, else at the first place of
+   * the flex group that has room for all groups left, else where this one fits.
    */
   #take(
     flex: { readonly start: number; readonly end: number; readonly groupsLeft: number },

@@ -92,7 +92,7 @@ class ExtMaker {
     await this.#options.clock.turn();
   }
 
-  /** Makes what was on the device before unrecognisable: a superblock, a table, marks at the end. */
+  /** Makes what was on the device before unrecognisable: superblock, table, marks at the end. */
   async #eraseOld(deviceBytes: number): Promise<void> {
     const headBytes = Math.min(Math.max(this.#plan.p.blockBytes, PAGE_BYTES), deviceBytes);
     await this.#writer.zeroBytes(0, roundDown(headBytes, SECTOR_BYTES));
