@@ -19,7 +19,7 @@ import { inlineTailMax, setInlineTail } from "./inline-tail.ts";
 import type { ExtInode } from "./inode.ts";
 import { I_BLOCK_BYTES } from "./layout.ts";
 import { initBlockMap } from "./metadata-file.ts";
-import { mapForWrite } from "./truncate-blocks.ts";
+import { mapForWrite, truncateStep } from "./truncate-blocks.ts";
 import type { ExtWriter } from "./writer.ts";
 import { inlineDataOf } from "./xattr.ts";
 
@@ -35,15 +35,19 @@ export function fitsInline(
   );
 }
 
-/** Makes `content`, which fits, the content of `inode`. */
-function putContent(ctx: ExtWriter, handle: Handle, inode: ExtInode, content: Uint8Array): void {
-  ctx.editInode(handle, inode);
+/** Puts `content`, which fits, into `inode`, whose size stays. */
+function putInline(ctx: ExtWriter, handle: Handle, inode: ExtInode, content: Uint8Array): void {
   setInlineTail(ctx, handle, inode, content.slice(I_BLOCK_BYTES));
   inode.iBlock.fill(0);
   inode.iBlock.set(content.subarray(0, I_BLOCK_BYTES));
+  inode.datasyncTid = handle.tid;
+}
+
+/** Makes `content`, which fits, the content of `inode`. */
+function putContent(ctx: ExtWriter, handle: Handle, inode: ExtInode, content: Uint8Array): void {
+  putInline(ctx, handle, inode, content);
   inode.size = content.length;
   inode.diskSize = content.length;
-  inode.datasyncTid = handle.tid;
 }
 
 /** Changes the content by one operation, and drops what the cache has of it. */
@@ -101,7 +105,8 @@ export function setInlineSize(
  * Moves the content of an inline file into a block (`ext4_convert_inline_data`): from then on it is
  * a file as others. The commit waits until the block is written. `rwsem` is held.
  *
- * @throws {FsError} `ENOSPC`, and nothing has changed; `EIO` if the block cannot be written
+ * @throws {FsError} `ENOSPC`, and nothing has changed; `EIO` if the block cannot be written: then
+ *   the content is in the inode again
  */
 export function convertInline(files: FileWriting, inode: ExtInode): MaybeAsync<void> {
   return withoutFills(files, inode, () => convert(files, inode));
@@ -124,10 +129,30 @@ async function convert(files: FileWriting, inode: ExtInode): Promise<void> {
   const block = new Uint8Array(ctx.sb.blockBytes);
   block.set(moved.content);
   const errno = await writeBlock(ctx, moved.physical, block);
+  if (errno === 0) {
+    moved.onWritten();
+    return;
+  }
+  // By the same transaction, if that runs still. To wait for it might be to wait for `onWritten`.
+  const isBack = moveBack(ctx, inode, moved.content);
   moved.onWritten();
-  if (errno === 0) return;
-  mapping.setError(errno);
+  if (!(await isBack)) mapping.setError(errno);
   throw FsError.of(errno, { detail: `block ${moved.physical} cannot be written` });
+}
+
+/** Undoes a move of `content` into a block, which does not hold it. True if that was possible. */
+async function moveBack(ctx: ExtWriter, inode: ExtInode, content: Uint8Array): Promise<boolean> {
+  try {
+    return await ctx.transactions.run((handle) => {
+      if (content.length > I_BLOCK_BYTES + Math.max(0, inlineTailMax(ctx, inode))) return false;
+      truncateStep(ctx, handle, inode, 0);
+      putInline(ctx, handle, inode, content);
+      return true;
+    });
+  } catch (thrown) {
+    ctx.warn(`inode ${inode.ino}: its content could not be moved back: ${String(thrown)}`);
+    return false;
+  }
 }
 
 /** Writes one block past the cache. Resolves with 0 or an errno. */
