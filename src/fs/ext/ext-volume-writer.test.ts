@@ -7,6 +7,7 @@ import { VirtualTime } from "../../../test/support/virtual-time.ts";
 import { StoreBlockDevice } from "../../block/block-device.ts";
 import { PageCache } from "../../cache/page-cache.ts";
 import { VolumeFs } from "../../front/promises.ts";
+import { EAGAIN } from "../../lib/errno.ts";
 import { Random } from "../../lib/random.ts";
 import { MIB } from "../../lib/units.ts";
 import { CountingStore } from "../../store/counting-store.ts";
@@ -122,6 +123,21 @@ describe.skipIf(!hasTools)("freezing", () => {
     await time.settle(writer.sync());
     await time.settle(writer.thaw());
     await time.settle(closed);
+    await volume.close();
+  });
+
+  test("a write that must not wait is told to come again", async () => {
+    const volume = await TimedVolume.open();
+    const { fs, time, writer } = volume;
+    const handle = await time.settle(fs.open("/file", "w+"));
+    await time.settle(handle.writeFile("before"));
+    const frozen = writer.freeze();
+    expect(handle.writeSync("during", 0)).toBe(-EAGAIN);
+    await time.settle(frozen);
+    expect(handle.writeSync("during", 0)).toBe(-EAGAIN);
+    await time.settle(writer.thaw());
+    expect(await time.settle(fs.readFile("/file", "utf8"))).toBe("before");
+    expect(handle.writeSync("behind", 0)).toBe(6);
     await volume.close();
   });
 
