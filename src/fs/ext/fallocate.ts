@@ -251,20 +251,25 @@ async function flushAndDrop(files: FileWriting, inode: ExtInode, fromBytes: numb
   await truncateInodePages(mapping, fromBytes);
 }
 
-/** Moves the extents from block `from` on by `delta` blocks, in as many operations as it takes. */
+/**
+ * Moves the extents from block `from` on by `delta` blocks, in as many operations as it takes;
+ * `begin` is part of the first of them.
+ */
 async function shift(
   files: FileWriting,
   inode: ExtInode,
   from: number,
   delta: number,
+  begin?: (handle: Handle) => void,
 ): Promise<void> {
   const { ctx } = files;
   let at = -1;
   do {
     const last = at;
-    at = await ctx.transactions.run((handle) =>
-      shiftExtents(ctx, handle, inode, from, delta, last),
-    );
+    at = await ctx.transactions.run((handle) => {
+      if (last === -1) begin?.(handle);
+      return shiftExtents(ctx, handle, inode, from, delta, last);
+    });
   } while (at !== -1);
 }
 
@@ -311,8 +316,9 @@ async function insert(files: FileWriting, inode: ExtInode, request: Request): Pr
     const mapping = files.mappings.of(inode);
     await pagecacheIsizeExtended(mapping, inode.size, newSize);
     await flushAndDrop(files, inode, roundDown(startBytes, pageOfFolios(files, inode)));
-    await ctx.transactions.run((handle) => setSize(files, handle, inode, newSize));
-    await shift(files, inode, first, count);
+    // With the first extents that move: there may be no room for the one that is cut in two.
+    const grow = (handle: Handle): void => setSize(files, handle, inode, newSize);
+    await shift(files, inode, first, count, grow);
   });
 }
 
