@@ -20,7 +20,7 @@ import { GIB, MIB, PAGE_BYTES, roundUp } from "../../lib/units.ts";
 import { openFileStore } from "../../store/file-store.ts";
 import type { Store } from "../../store/store.ts";
 import { formatSize } from "../size-text.ts";
-import type { TreeEntry, TreeSource } from "../tree/tree-entry.ts";
+import type { TreeSource } from "../tree/tree-entry.ts";
 import { TreeMeasure } from "../tree/tree-measure.ts";
 import { withOwners } from "../tree/tree-owners.ts";
 import { openVolume } from "../volume.ts";
@@ -31,7 +31,7 @@ import { MakeSource } from "./make-source.ts";
 import { ForgetfulStore, NewImage } from "./new-image.ts";
 import { Progress, printable, printJson, writeAll } from "./output.ts";
 import { ownerChoice } from "./owner-option.ts";
-import { writeTree } from "./put.ts";
+import { actionText, writeTree } from "./put.ts";
 
 /** All is written down after so much, in the same places of each run, before the flusher does. */
 const SYNC_BYTES = 8 * MIB;
@@ -146,10 +146,8 @@ class Making {
     const lines = [this.#sentence("make", size.sizeBytes, result)];
     if (source !== undefined) {
       for await (const entry of this.#entries(source, (error) => this.#fail(error))) {
-        const bytes = entry.type === "file" && entry.linkTo === undefined;
-        const kind = entry.linkTo === undefined ? `make ${entry.type}` : "link";
-        const size = bytes ? `, ${entry.sizeBytes} bytes` : "";
-        lines.push(`${kind} /${printable(entry.path)}${size}`);
+        const isLink = entry.linkTo !== undefined;
+        lines.push(actionText(entry.path, entry, isLink ? "linked" : "made"));
       }
     }
     if (this.#options.json === true) {
@@ -270,12 +268,9 @@ async function checkTarget(image: string, isForced: boolean): Promise<void> {
   await store.close();
 }
 
-/** Invariant 1: no access times; and no `lost+found` of the input in place of the one made. */
+/** Invariant 1: no access times. */
 async function* settled(source: TreeSource): TreeSource {
-  for await (const entry of source) {
-    const settledEntry: TreeEntry = { ...entry, atime: entry.mtime };
-    yield settledEntry;
-  }
+  for await (const entry of source) yield { ...entry, atime: entry.mtime };
 }
 
 const ENTRIES_PER_TURN = 256;

@@ -174,7 +174,8 @@ async function missingOf(
     }
     if (part !== path && !withParents) throw refusal("ENOENT", "mkdir", path);
     missing.push(part);
-    part = new TextDecoder().decode(lastNameOf(new TextEncoder().encode(part)).parent);
+    const { parent } = lastNameOf(new TextEncoder().encode(part));
+    part = new TextDecoder().decode(parent).replace(/(.)\/+$/, "$1");
   }
 }
 

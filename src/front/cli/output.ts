@@ -144,6 +144,11 @@ export class Progress {
     this.#spinner.text = `${this.#verb} ${this.#files} files, ${formatSize(this.#bytes)}`;
   }
 
+  /** Shows `text` in the place of the counts. */
+  say(text: string): void {
+    if (this.#spinner !== undefined) this.#spinner.text = text;
+  }
+
   /** Counts from nothing again. */
   restart(): void {
     this.#files = 0;

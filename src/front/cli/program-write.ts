@@ -15,7 +15,16 @@ import {
   type TruncateOptions,
 } from "./attributes.ts";
 import type { WriteOptions } from "./changes.ts";
-import { type CommandContext, sizeOption, wholeNumber, withCommonOptions } from "./command.ts";
+import { runCheck } from "./check.ts";
+import {
+  type CommandContext,
+  type CommonOptions,
+  sizeOption,
+  wholeNumber,
+  withCommonOptions,
+} from "./command.ts";
+import { runEdit } from "./edit.ts";
+import { runTrim, runTune, type TuneOptions } from "./maintain.ts";
 import type { MakeOptions } from "./make-options.ts";
 import { runMkfs } from "./mkfs.ts";
 import {
@@ -273,6 +282,38 @@ function addMkfs(program: Command, context: CommandContext): void {
     .action((image: string, options: MakeOptions) => runMkfs(image, options, context));
 }
 
+function addWholes(program: Command, context: CommandContext): void {
+  readVerb(
+    program,
+    "check <image>",
+    "is the image consistent? Exit code 3 if not; nothing is changed",
+    "  quire check disk.img\n  quire check disk.img --json\n",
+  ).action((image: string, options: CommonOptions) => runCheck(image, options, context));
+  writeVerb(
+    program,
+    "trim <image>",
+    "make holes in the image file where its blocks are free",
+    "  quire trim disk.img\n",
+  ).action((image: string, options: WriteOptions) => runTrim(image, options, context));
+  writeVerb(
+    program,
+    "tune <image>",
+    "change the label or the UUID",
+    "  quire tune disk.img --label data\n",
+  )
+    .option("-L, --label <text>", "label, at most 16 bytes")
+    .option("-U, --uuid <uuid>", "UUID; where checksums hold it, metadata_csum_seed is set")
+    .action((image: string, options: TuneOptions) => runTune(image, options, context));
+  writeVerb(
+    program,
+    "edit <image> <path>",
+    "change a file with $VISUAL or $EDITOR; it is replaced as a whole, or not at all",
+    "  EDITOR=nano quire edit disk.img /etc/fstab\n",
+  ).action((image: string, path: string, options: WriteOptions) =>
+    runEdit(image, path, options, context),
+  );
+}
+
 /** Adds the commands that change an image or make one. */
 export function addWriteCommands(program: Command, context: CommandContext): void {
   addCopies(program, context);
@@ -281,4 +322,5 @@ export function addWriteCommands(program: Command, context: CommandContext): voi
   addContents(program, context);
   addArchives(program, context);
   addMkfs(program, context);
+  addWholes(program, context);
 }

@@ -49,8 +49,7 @@ export function parseMode(text: string, umask: number): ModeChange | undefined {
     if (match === null) return undefined;
     let affected = 0;
     for (const who of match[1]!) affected |= WHO_BITS[who]!;
-    for (const [, op, permissions] of match[2]!.matchAll(/([-+=])([rwxXst]*|[ugo])/g)) {
-      // A letter of `ugo` may also have been taken for nothing before the next sign.
+    for (const [, op, permissions] of match[2]!.matchAll(/([-+=])([ugo]|[rwxXst]*)/g)) {
       actions.push({ affected, op: op!, permissions: permissions! });
     }
   }

@@ -1,0 +1,173 @@
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { beforeAll, describe, expect, test } from "vitest";
+import { type CliResult, quire } from "../../../test/support/run-cli.ts";
+import { requireTool, runTool, scratchDirectory } from "../../../test/support/tools.ts";
+
+const hasE2fs = ["mke2fs", "e2fsck", "debugfs"].every(requireTool);
+const scratch = scratchDirectory("changes");
+const base = join(scratch, "base.img");
+let images = 0;
+
+function freshImage(): string {
+  const image = join(scratch, `disk-${images++}.img`);
+  fs.copyFileSync(base, image, fs.constants.COPYFILE_FICLONE);
+  return image;
+}
+
+const check = (image: string): string => runTool("e2fsck", ["-fn", image]);
+const debugfs = (image: string, command: string): string =>
+  runTool("debugfs", ["-R", command, image]);
+
+/** Runs a command twice: dry, which must change no byte, and then for good. */
+async function both(image: string, args: readonly string[]): Promise<[CliResult, CliResult]> {
+  const before = fs.readFileSync(image);
+  const [verb, ...rest] = args;
+  const dry = await quire([verb!, image, ...rest, "--dry-run"]);
+  expect(fs.readFileSync(image).equals(before)).toBe(true);
+  const done = await quire([verb!, image, ...rest, "--verbose"]);
+  check(image);
+  return [dry, done];
+}
+
+beforeAll(() => {
+  if (!hasE2fs) return;
+  const tree = join(scratch, "tree");
+  fs.mkdirSync(join(tree, "dir/sub"), { recursive: true });
+  fs.writeFileSync(join(tree, "file"), "content");
+  fs.writeFileSync(join(tree, "dir/inner"), "inner");
+  fs.symlinkSync("file", join(tree, "link"));
+  for (const name of ["file", "dir", "dir/sub", "dir/inner"]) fs.chmodSync(join(tree, name), 0o750);
+  runTool("mke2fs", ["-q", "-F", "-t", "ext4", "-d", tree, base, "16M"]);
+});
+
+describe.skipIf(!hasE2fs)("what is said is what is done", () => {
+  test.each([
+    [["rm", "/file"], "remove regular file /file\n"],
+    [
+      ["rm", "-r", "/dir"],
+      "remove directory /dir/sub\nremove regular file /dir/inner\nremove directory /dir\n",
+    ],
+    [["mv", "/file", "/dir"], "move /file to /dir/file\n"],
+    [["mv", "/file", "/dir/inner"], "move /file to /dir/inner, which replaces a regular file\n"],
+    [["mkdir", "/new"], "make directory /new, mode 0755\n"],
+    [
+      ["mkdir", "-p", "-m", "u=rwx,go=", "/a/b"],
+      "make directory /a, mode 0755\nmake directory /a/b, mode 0700\n",
+    ],
+    [["ln", "/file", "/name"], "link /name to /file\n"],
+    [["ln", "-s", "../x", "/sym"], "make symlink /sym -> ../x\n"],
+    [["ln", "-sf", "dir", "/link"], "remove symlink /link\nmake symlink /link -> dir\n"],
+    [["touch", "-d", "@1.5", "/file"], "times of /file\n"],
+    [["touch", "/fresh"], "make regular file /fresh\n"],
+    [["truncate", "-s", "+1k", "/file"], "size of /file: 7 to 1031\n"],
+    [["chmod", "u=rw,go=r", "/file"], "mode of /file: 0750 to 0644\n"],
+    [
+      ["chmod", "-R", "go-rx", "/dir"],
+      "mode of /dir: 0750 to 0700\nmode of /dir/inner: 0750 to 0700\nmode of /dir/sub: 0750 to 0700\n",
+    ],
+    [
+      ["setfattr", "-n", "user.a", "-v", "0x00ff", "/file"],
+      "set attribute user.a of /file, 2 bytes\n",
+    ],
+    [["fallocate", "-l", "1M", "/big"], "allocate /big: 1048576 bytes at 0\n"],
+    [["cp", "/file", "/copy"], "make regular file /copy, 7 bytes\n"],
+  ] as const)("%j", async (args, text) => {
+    const [dry, done] = await both(freshImage(), args);
+    expect([dry.exitCode, dry.stderr, dry.text]).toEqual([0, "", text]);
+    expect([done.exitCode, done.stderr, done.text]).toEqual([0, "", text]);
+  });
+});
+
+describe.skipIf(!hasE2fs)("debugfs finds what was done", () => {
+  test("names", async () => {
+    const image = freshImage();
+    await quire(["mv", image, "/file", "/dir/moved"]);
+    await quire(["ln", image, "/dir/moved", "/hard"]);
+    await quire(["ln", "-s", image, "hard", "/soft"]);
+    await quire(["mkdir", image, "-m", "1777", "/tmp"]);
+    expect(debugfs(image, "cat /hard")).toBe("content");
+    expect(debugfs(image, "stat /hard")).toMatch(/Links: 2/);
+    expect(debugfs(image, "stat /soft")).toMatch(/Fast link dest: "hard"/);
+    expect(debugfs(image, "stat /tmp")).toMatch(/Mode: {2}01777/);
+    check(image);
+  });
+
+  test("owners, modes, times, attributes, sizes", async () => {
+    const image = freshImage();
+    await quire(["chown", "-R", image, "1000:70000", "/dir"]);
+    await quire(["chown", image, ":5", "/file"]);
+    await quire(["chmod", image, "6755", "/file"]);
+    await quire(["touch", image, "-d", "2001-09-09T01:46:40Z", "/file"]);
+    await quire(["setfattr", image, "-n", "user.note", "-v", "hello", "/file"]);
+    await quire(["truncate", image, "-s", "10000", "/dir/inner"]);
+    await quire(["fallocate", image, "/dir/inner", "-o", "64k", "-l", "64k", "--keep-size"]);
+    expect(debugfs(image, "stat /dir/sub")).toMatch(/User: {2}1000 +Group: 70000/);
+    const file = debugfs(image, "stat /file");
+    expect(file).toMatch(/Mode: {2}06755/);
+    expect(file).toMatch(/Group: +5/);
+    expect(file).toMatch(/mtime: 0x3b9aca00:00000000/);
+    expect(debugfs(image, "ea_get /file user.note")).toContain("hello");
+    expect(debugfs(image, "stat /dir/inner")).toMatch(/Size: 10000/);
+    await quire(["setfattr", image, "-x", "user.note", "/file"]);
+    expect(debugfs(image, "ea_list /file")).not.toContain("user.note");
+    check(image);
+  });
+});
+
+describe.skipIf(!hasE2fs)("what is refused is told in a sentence", () => {
+  test.each([
+    [["rm", "/missing"], 1, "quire: ENOENT: no such file or directory, lstat '/missing'\n"],
+    [["rm", "-f", "/missing"], 0, ""],
+    [["rm", "/dir"], 1, "quire: EISDIR: .*a directory is removed with -r\n"],
+    [["rm", "-r", "/"], 1, "quire: EBUSY: .*it is the root\n"],
+    [["mv", "/dir", "/dir/sub"], 1, "quire: EINVAL: "],
+    [["mv", "/file", "/link"], 0, ""],
+    [["mkdir", "/dir"], 1, "quire: EEXIST: file already exists, mkdir '/dir'\n"],
+    [["mkdir", "/a/b"], 1, "quire: ENOENT: no such file or directory, mkdir '/a/b'\n"],
+    [["mkdir", "-p", "/file/b"], 1, "quire: ENOTDIR: not a directory"],
+    [["ln", "/dir", "/hard"], 1, "quire: EPERM: .*it is a directory\n"],
+    [["ln", "/file", "/link"], 1, "quire: EEXIST: file already exists, ln '/link'\n"],
+    [["chmod", "u=q", "/file"], 2, 'quire: "u=q" is no mode\n'],
+    [["chown", "root", "/file"], 2, "quire: the owner must be a number"],
+    [["setfattr", "-x", "user.no", "/file"], 1, "quire: ENODATA: "],
+    [["setfattr", "/file"], 2, "quire: setfattr needs -n NAME"],
+    [["touch", "-d", "soon", "/file"], 2, 'quire: "soon" is no time'],
+    [["truncate", "-s", "big", "/file"], 2, "quire: --size must be a size"],
+    [["truncate", "-s", "1", "/dir"], 1, "quire: EINVAL: "],
+    [["fallocate", "-l", "1M", "/no", "--punch-hole"], 1, "quire: ENOENT: "],
+    [["rm", "/file", "--noload"], 1, "quire: EINVAL: .*can only be read\n"],
+  ] as const)("%j", async (args, exitCode, sentence) => {
+    const image = freshImage();
+    const [verb, ...rest] = args;
+    const result = await quire([verb, image, ...rest]);
+    expect(result.stderr).toMatch(new RegExp(`^${sentence}`));
+    expect([result.exitCode, result.text]).toEqual([exitCode, ""]);
+    check(image);
+  });
+
+  test("of several paths the others are done, and the end is told as JSON", async () => {
+    const image = freshImage();
+    const { exitCode, text } = await quire(["rm", image, "/missing", "/file", "--json"]);
+    expect([exitCode, JSON.parse(text)]).toEqual([1, { dryRun: false, done: 1, failed: 1 }]);
+    expect((await quire(["find", image, "/", "--name", "file"])).text).toBe("");
+    const planned = await quire(["rm", image, "/link", "--json", "--dry-run"]);
+    expect(JSON.parse(planned.text)).toEqual({
+      dryRun: true,
+      done: 1,
+      failed: 0,
+      actions: ["remove symlink /link"],
+    });
+  });
+
+  test("every command has help with examples", async () => {
+    const verbs =
+      "put cp rm mv mkdir ln chmod chown setfattr touch truncate fallocate import export mkfs check trim tune edit";
+    for (const verb of verbs.split(" ")) {
+      const { exitCode, text } = await quire([verb, "--help"]);
+      expect([verb, exitCode]).toEqual([verb, 0]);
+      expect(text).toContain(`Examples:\n`);
+      expect(text).toContain(`quire ${verb} `);
+    }
+  });
+});
