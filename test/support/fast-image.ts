@@ -15,7 +15,7 @@ import type { Volume } from "../../src/front/volume.ts";
 import { checkExt } from "../../src/fs/ext/check/index.ts";
 import { superblockChecksum } from "../../src/fs/ext/checksum.ts";
 import { SB } from "../../src/fs/ext/layout.ts";
-import { makeExt } from "../../src/fs/ext/mkfs/index.ts";
+import { type MkfsOptions, makeExt } from "../../src/fs/ext/mkfs/index.ts";
 import { openJournal } from "../../src/fs/ext/recovery.ts";
 import { le32, putLe32 } from "../../src/lib/bytes.ts";
 import { realClock, VirtualClock } from "../../src/lib/clock.ts";
@@ -36,6 +36,28 @@ export const JOURNAL_BLOCKS = 1040;
 export const FAST_BLOCKS = 16;
 const RECOVER = 4;
 
+/** A new file system of 8 MiB in memory, with blocks of 1 KiB. */
+export async function makeBytes(
+  features: readonly string[],
+  options: Partial<MkfsOptions> = {},
+): Promise<Uint8Array> {
+  const bytes = new Uint8Array(SIZE_BYTES);
+  const clock = new VirtualClock();
+  clock.spend(1_700_000_000_000);
+  const device = new StoreBlockDevice(new MemoryStore(bytes, { canWrite: true }), { clock });
+  await makeExt(device, {
+    clock,
+    random: new Random(1),
+    blockBytes: BLOCK_BYTES,
+    ...(options.type === "ext2" ? {} : { journalBytes: MIB }),
+    features,
+    isZeroed: true,
+    ...options,
+  });
+  await device.drain();
+  return bytes;
+}
+
 /** See the head of the file. */
 export class FastImage {
   readonly #base: Uint8Array;
@@ -52,19 +74,7 @@ export class FastImage {
 
   /** Directory `d` with the files `f1`, of 3000 bytes "1", and `f2`, of 300 bytes "2". */
   static async make(features: readonly string[] = []): Promise<FastImage> {
-    const bytes = new Uint8Array(SIZE_BYTES);
-    const clock = new VirtualClock();
-    clock.spend(1_700_000_000_000);
-    const device = new StoreBlockDevice(new MemoryStore(bytes, { canWrite: true }), { clock });
-    await makeExt(device, {
-      clock,
-      random: new Random(1),
-      blockBytes: BLOCK_BYTES,
-      journalBytes: MIB,
-      features: ["fast_commit", ...features],
-      isZeroed: true,
-    });
-    await device.drain();
+    const bytes = await makeBytes(["fast_commit", ...features]);
     const inos = await open(bytes, async ({ fs }) => {
       await fs.mkdir("/d");
       await fs.writeFile("/d/f1", "1".repeat(3000));
@@ -110,12 +120,13 @@ export class FastImage {
   }
 }
 
-async function placesOf(bytes: Uint8Array): Promise<number[]> {
+/** Device blocks of the blocks of the journal. */
+export async function placesOf(bytes: Uint8Array): Promise<number[]> {
   await using mounted = await mountImage(new MemoryStore(bytes));
   const { core } = mounted.fs;
   const { found } = await openJournal(core, core.bdev, { clock: realClock });
   const places = Array.from(
-    { length: JOURNAL_BLOCKS },
+    { length: found.map.blockCount },
     (_, block) => found.map.locate(block).physical,
   );
   return places;

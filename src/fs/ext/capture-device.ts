@@ -11,54 +11,32 @@
  *  1. Writes are of whole blocks.
  */
 import { type Bio, endBio, REQ_OP_FLUSH, REQ_OP_READ, REQ_OP_WRITE } from "../../block/bio.ts";
-import type { BlockDevice, LoggedRequest } from "../../block/block-device.ts";
-import type { BlockStats } from "../../block/block-stats.ts";
+import type { BlockDevice } from "../../block/block-device.ts";
 import type { Plug } from "../../block/plug.ts";
 import { assert } from "../../lib/assert.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { EOPNOTSUPP } from "../../lib/errno.ts";
+import { DeviceOver } from "./device-over.ts";
 import { JournaledDataDevice } from "./journaled-data.ts";
 
 /** See the head of the file. */
-export class CaptureDevice implements BlockDevice {
-  readonly name: string;
-  readonly isReadOnly = false;
+export class CaptureDevice extends DeviceOver {
   /** What was written, by block: the newest bytes of each. */
   readonly blocks: Map<number, Uint8Array> = new Map();
-  readonly #base: BlockDevice;
   readonly #reader: JournaledDataDevice;
   readonly #blockBytes: number;
   readonly #clock: Clock;
 
   constructor(base: BlockDevice, blockBytes: number, clock: Clock) {
-    this.name = base.name;
-    this.#base = base;
+    super(base);
     this.#blockBytes = blockBytes;
     this.#clock = clock;
     const newer = (blocknr: number): Uint8Array | undefined => this.blocks.get(blocknr);
     this.#reader = new JournaledDataDevice(base, blockBytes, newer, clock);
   }
 
-  get sizeBytes(): number {
-    return this.#base.sizeBytes;
-  }
-  get logicalBlockBytes(): number {
-    return this.#base.logicalBlockBytes;
-  }
-  get ioPages(): number {
-    return this.#base.ioPages;
-  }
-  get stableWrites(): boolean {
-    return this.#base.stableWrites;
-  }
-  get stats(): BlockStats {
-    return this.#base.stats;
-  }
-  get log(): ((request: LoggedRequest) => void) | undefined {
-    return this.#base.log;
-  }
-  set log(hook: ((request: LoggedRequest) => void) | undefined) {
-    this.#base.log = hook;
+  override get isReadOnly(): boolean {
+    return false;
   }
 
   submitBio(bio: Bio, plug?: Plug): void {

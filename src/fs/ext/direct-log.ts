@@ -150,8 +150,12 @@ export class DirectLog implements LogSink {
   /** All that is committed is home. */
   async empty(): Promise<void> {}
 
+  stop(): void {
+    this.#isAborted = true;
+  }
+
   /** There is no place to note it. */
   async abort(): Promise<void> {
-    this.#isAborted = true;
+    this.stop();
   }
 }

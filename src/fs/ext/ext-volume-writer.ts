@@ -8,8 +8,9 @@
  *
  *  1. While the file system is frozen, calls that change something wait.
  *  2. An inode that nobody holds and no name leads to is being deleted, or deleted.
- *  3. Damage that is met while something is changed is noted in the superblock, and ends all
- *     writing where the image says so (`errors=remount-ro`).
+ *  3. Damage that is met is noted in the superblock, and ends all changes where the image says so
+ *     (`errors=remount-ro`, and `panic`, which is the same here). What was changed before is whole,
+ *     and is still written.
  *
  * After `fs/ext4/namei.c`, `fs/ext4/inode.c` (`ext4_setattr`), `fs/ext4/ioctl.c` and
  * `ext4_handle_error` in `fs/ext4/super.c`.
@@ -57,12 +58,14 @@ export class ExtVolumeWriter implements FileSystemWriter {
   /** Inodes that are being deleted, or are deleted. */
   readonly #evicted = new WeakSet<ExtInode>();
   #damage: FsError | undefined;
+  readonly #judged = new WeakSet<FsError>();
   #isFrozen = false;
 
   constructor(mount: ExtMount, content: FileContent) {
     this.mount = mount;
     this.#ctx = mount.writer;
     this.#content = content;
+    mount.core.metadata.onDamage = (damage) => this.#judge(damage, "read");
   }
 
   /** The caches of the files. */
@@ -325,10 +328,11 @@ export class ExtVolumeWriter implements FileSystemWriter {
     }
   }
 
-  /** Invariant 3. */
+  /** Invariant 3. The same error comes here by several ways. */
   #judge(thrown: unknown, where: string): void {
-    if (!(thrown instanceof FsError)) return;
+    if (!(thrown instanceof FsError) || this.#judged.has(thrown)) return;
     if (thrown.code !== "EUCLEAN" && thrown.code !== "EBADMSG") return;
+    this.#judged.add(thrown);
     const ctx = this.#ctx;
     ctx.warn(`the image is damaged: ${thrown.message}`);
     if (le16(ctx.sb.raw, SB.s_errors) !== ERRORS_CONTINUE) this.#damage = thrown;

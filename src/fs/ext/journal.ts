@@ -188,8 +188,12 @@ export class Journal implements LogSink {
     }
   }
 
-  async abort(): Promise<void> {
+  stop(): void {
     this.#isAborted = true;
+  }
+
+  async abort(): Promise<void> {
+    this.stop();
     await this.#file.writeErrno(-EIO).catch(() => undefined);
   }
 

@@ -16,10 +16,10 @@
  * Left out: direct I/O of such files.
  */
 import { Bio, endBio, REQ_OP_READ } from "../../block/bio.ts";
-import type { BlockDevice, LoggedRequest } from "../../block/block-device.ts";
-import type { BlockStats } from "../../block/block-stats.ts";
+import type { BlockDevice } from "../../block/block-device.ts";
 import type { Plug } from "../../block/plug.ts";
 import type { Clock } from "../../lib/clock.ts";
+import { DeviceOver } from "./device-over.ts";
 import type { Handle } from "./handle.ts";
 
 /** Writes a whole block of file data as part of the operation of `handle`; `bytes` is copied. */
@@ -31,50 +31,22 @@ export function journalData(handle: Handle, blocknr: number, bytes: Uint8Array):
 export type NewerBlock = (blocknr: number) => Uint8Array | undefined;
 
 /** See the head of the file. */
-export class JournaledDataDevice implements BlockDevice {
-  readonly name: string;
-  readonly #base: BlockDevice;
+export class JournaledDataDevice extends DeviceOver {
   readonly #blockBytes: number;
   readonly #newer: NewerBlock;
   readonly #clock: Clock;
 
   constructor(base: BlockDevice, blockBytes: number, newer: NewerBlock, clock: Clock) {
-    this.name = base.name;
-    this.#base = base;
+    super(base);
     this.#blockBytes = blockBytes;
     this.#newer = newer;
     this.#clock = clock;
   }
 
-  get sizeBytes(): number {
-    return this.#base.sizeBytes;
-  }
-  get logicalBlockBytes(): number {
-    return this.#base.logicalBlockBytes;
-  }
-  get isReadOnly(): boolean {
-    return this.#base.isReadOnly;
-  }
-  get ioPages(): number {
-    return this.#base.ioPages;
-  }
-  get stableWrites(): boolean {
-    return this.#base.stableWrites;
-  }
-  get stats(): BlockStats {
-    return this.#base.stats;
-  }
-  get log(): ((request: LoggedRequest) => void) | undefined {
-    return this.#base.log;
-  }
-  set log(hook: ((request: LoggedRequest) => void) | undefined) {
-    this.#base.log = hook;
-  }
-
   submitBio(bio: Bio, plug?: Plug): void {
     const newer = bio.op === REQ_OP_READ ? this.#newerIn(bio) : [];
     if (newer.length === 0) {
-      this.#base.submitBio(bio, plug);
+      this.base.submitBio(bio, plug);
       return;
     }
     // The home blocks are read along: what is newer, as it is now, is laid over them at the end.
@@ -84,7 +56,7 @@ export class JournaledDataDevice implements BlockDevice {
       endBio(bio, status, cause, this.#clock);
     });
     for (const vector of bio.vectors) below.addVector(vector);
-    this.#base.submitBio(below, plug);
+    this.base.submitBio(below, plug);
   }
 
   #newerIn(bio: Bio): { offsetBytes: number; bytes: Uint8Array }[] {

@@ -73,6 +73,8 @@ export class Metadata {
   /** Held by the one run that goes on while memory is short. */
   readonly #alone = new AsyncMutex();
   readonly #verifiedBy = new WeakMap<BufferHead, unknown>();
+  /** Told of damage that a run has met, before its caller is. */
+  onDamage: ((damage: FsError) => void) | undefined;
   /** Called before a block is judged: one that was changed gets its checksum. */
   beforeVerify: ((blocknr: number) => void) | undefined;
 
@@ -144,9 +146,15 @@ export class Metadata {
     try {
       return attempt();
     } catch (thrown) {
-      if (!(thrown instanceof BlockMiss)) throw thrown;
-      return this.#runAsync(attempt, thrown, signal);
+      if (thrown instanceof BlockMiss) return this.#runAsync(attempt, thrown, signal);
+      this.#noteDamage(thrown);
+      throw thrown;
     }
+  }
+
+  #noteDamage(thrown: unknown): void {
+    if (this.onDamage === undefined || !(thrown instanceof FsError)) return;
+    if (thrown.code === "EUCLEAN" || thrown.code === "EBADMSG") this.onDamage(thrown);
   }
 
   /** The value of `attempt`, or `NEEDS_IO` if a block is not cached. Never reads, never waits. */
@@ -199,7 +207,10 @@ export class Metadata {
         try {
           return attempt();
         } catch (thrown) {
-          if (!(thrown instanceof BlockMiss)) throw thrown;
+          if (!(thrown instanceof BlockMiss)) {
+            this.#noteDamage(thrown);
+            throw thrown;
+          }
           miss = thrown;
         }
       }

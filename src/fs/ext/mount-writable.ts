@@ -20,16 +20,18 @@ import { le16 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
 import type { Random } from "../../lib/random.ts";
 import { ExtCore } from "./core.ts";
-import { INCOMPAT_MMP, RO_COMPAT_ORPHAN_PRESENT } from "./features.ts";
+import { finishInodes } from "./evict.ts";
 import { applyFastCommits } from "./fast-commit-apply.ts";
+import { INCOMPAT_MMP, RO_COMPAT_ORPHAN_PRESENT } from "./features.ts";
 import type { FoundSuperblock } from "./find-superblock.ts";
 import { SB, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "./layout.ts";
 import { MmpGuard } from "./mmp-guard.ts";
 import { openTransactions } from "./open-transactions.ts";
 import { processOrphans } from "./orphan-cleanup.ts";
 import { settleOrphanFile } from "./orphan-write.ts";
-import { type RecoverOptions, recoverJournal } from "./recover.ts";
+import { type Recovered, type RecoverOptions, recoverJournal } from "./recover.ts";
 import type { JournalInfo } from "./recovery.ts";
+import { RevocableDevice } from "./revocable-device.ts";
 import { readSuperblock } from "./superblock.ts";
 import {
   patchClosed,
@@ -38,6 +40,7 @@ import {
   STATE_ERROR,
   STATE_VALID,
 } from "./superblock-write.ts";
+import type { ExtTransactions } from "./transactions.ts";
 import { writeRefusal } from "./write-support.ts";
 import { ExtWriter } from "./writer.ts";
 
@@ -98,11 +101,11 @@ export class ExtMount {
   }
 
   /**
-   * Notes in the superblock that the image is damaged, as `error` says; the next check looks at all
-   * of it (`ext4_error`).
+   * Notes in the superblock that the image is damaged, or could not be written, as `error` says; the
+   * next check looks at all of it (`save_error_info`).
    */
-  async recordError(error: FsError, where: string): Promise<void> {
-    const code = error.code === "EBADMSG" ? ERROR_BAD_CHECKSUM : ERROR_CORRUPTED;
+  async recordError(error: Error, where: string): Promise<void> {
+    const code = ERROR_CODES.get(error instanceof FsError ? error.code : "") ?? ERROR_IO;
     const record = { code, ino: 0, block: 0, where };
     const { superblock } = this.writer;
     await superblock.writeNow(this.core.bdev, (raw) => patchError(raw, record, this.writer.now()));
@@ -118,6 +121,7 @@ export class ExtMount {
     const attempt = async (work: () => Promise<void>): Promise<void> => {
       await work().catch((thrown: unknown) => failures.push(thrown));
     };
+    await attempt(() => finishInodes(this.writer));
     if (this.core.sb.hasRoCompat(RO_COMPAT_ORPHAN_PRESENT)) {
       await attempt(async () => {
         await this.writer.transactions.run((handle) => settleOrphanFile(this.writer, handle));
@@ -131,9 +135,12 @@ export class ExtMount {
   }
 }
 
-/** `EXT4_ERR_EFSBADCRC`, `EXT4_ERR_EFSCORRUPTED`. */
-const ERROR_BAD_CHECKSUM = 4;
-const ERROR_CORRUPTED = 5;
+/** `EXT4_ERR_EIO`, and `EXT4_ERR_EFSBADCRC`, `EXT4_ERR_EFSCORRUPTED`. */
+const ERROR_IO = 2;
+const ERROR_CODES: ReadonlyMap<string, number> = new Map([
+  ["EBADMSG", 4],
+  ["EUCLEAN", 5],
+]);
 
 function checkWritable(bdev: BlockDevice, found: FoundSuperblock): void {
   const { sb } = found;
@@ -178,53 +185,74 @@ export async function mountWritable(
   warn: (text: string) => void,
 ): Promise<ExtMount> {
   checkWritable(bdev, found);
-  const { clock, random, signal } = options;
-  let core = new ExtCore(found.sb, found.blocknr, bdev, cache, warn, false);
+  const hasMmp = found.sb.hasIncompat(INCOMPAT_MMP);
+  const device = hasMmp ? new RevocableDevice(bdev, options.clock) : bdev;
+  let core = new ExtCore(found.sb, found.blocknr, device, cache, warn, false);
   let guard: MmpGuard | undefined;
+  let transactions: ExtTransactions | undefined;
+  const onLost = (cause: FsError): void => {
+    warn(`no more is written: ${cause.message}`);
+    if (device instanceof RevocableDevice) device.revoke(cause);
+    transactions?.giveUp(cause);
+  };
   try {
-    if (core.sb.hasIncompat(INCOMPAT_MMP)) guard = await takeGuard(core, bdev, options);
-    const { file, journal, isReplayed } = await recoverJournal(core, bdev, {
-      ...options,
-      applyFastCommits: async (device, fastCommits) => {
-        const bytes = await readDevice(device, SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_BYTES, signal);
-        const sb = readSuperblock(bytes, device.sizeBytes);
-        const apply = { cache, clock, random, warn, signal };
-        return applyFastCommits(device, sb, fastCommits, apply);
-      },
-    });
-    if (isReplayed) {
+    if (hasMmp) guard = await MmpGuard.take(core, bdev, { ...options, onLost });
+    const recovered = await recover(core, device, cache, options);
+    if (recovered.isReplayed) {
       await core.close();
-      core = await freshCore(bdev, cache, warn, found.blocknr, signal);
+      core = await freshCore(device, cache, warn, found.blocknr, options.signal);
     }
-    const state = le16(core.sb.raw, SB.s_state);
-    if ((state & STATE_ERROR) !== 0) {
-      warn("the image has errors, as an earlier mount has found: run e2fsck on it");
-    }
-    const log = options.isUnlogged === true ? undefined : file;
-    const transactions = openTransactions(core, log, clock);
-    const writer = await ExtWriter.open(core, transactions, { clock, random }, signal);
-    const wasValid = (state & STATE_VALID) !== 0;
-    const hasJournal = log !== undefined;
-    const mount = new ExtMount({ core, writer, journal, guard, wasValid, hasJournal });
-    await writer.superblock.writeNow(bdev, (raw) => patchOpened(raw, hasJournal, writer.now()));
-    await processOrphans(writer);
-    return mount;
+    const log = options.isUnlogged === true ? undefined : recovered.file;
+    transactions = openTransactions(core, log, options.clock);
+    return await openMount(core, transactions, options, {
+      guard,
+      journal: recovered.journal,
+      hasJournal: log !== undefined,
+    });
   } catch (thrown) {
-    await guard?.give();
+    transactions?.abandon();
+    await guard?.give().catch(() => undefined);
     await core.close();
     throw thrown;
   }
 }
 
-function takeGuard(
+/** Marks the image as in use, and finishes what earlier mounts have left. */
+async function openMount(
+  core: ExtCore,
+  transactions: ExtTransactions,
+  { clock, random, signal }: WritableOptions,
+  parts: Pick<MountParts, "guard" | "journal" | "hasJournal">,
+): Promise<ExtMount> {
+  const state = le16(core.sb.raw, SB.s_state);
+  if ((state & STATE_ERROR) !== 0) {
+    core.warn("the image has errors, as an earlier mount has found: run e2fsck on it");
+  }
+  const writer = await ExtWriter.open(core, transactions, { clock, random }, signal);
+  const wasValid = (state & STATE_VALID) !== 0;
+  const mount = new ExtMount({ ...parts, core, writer, wasValid });
+  transactions.onAbort = (cause) => mount.recordError(cause, "journal");
+  await writer.superblock.writeNow(core.bdev, (raw) => {
+    patchOpened(raw, parts.hasJournal, writer.now());
+  });
+  await processOrphans(writer);
+  return mount;
+}
+
+function recover(
   core: ExtCore,
   bdev: BlockDevice,
-  { clock, random, signal }: WritableOptions,
-): Promise<MmpGuard> {
-  return MmpGuard.take(core, bdev, {
-    clock,
-    random,
-    signal,
-    onLost: (cause) => core.warn(`no more is written: ${cause.message}`),
+  cache: PageCache,
+  options: WritableOptions,
+): Promise<Recovered> {
+  const { clock, random, signal } = options;
+  const warn = core.warn.bind(core);
+  return recoverJournal(core, bdev, {
+    ...options,
+    applyFastCommits: async (device, fastCommits) => {
+      const bytes = await readDevice(device, SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_BYTES, signal);
+      const sb = readSuperblock(bytes, device.sizeBytes);
+      return applyFastCommits(device, sb, fastCommits, { cache, clock, random, warn, signal });
+    },
   });
 }

@@ -6,7 +6,7 @@ import { makeImage } from "../../../test/support/ext-images.ts";
 import { bytesOfDump, SUPERBLOCK_B } from "../../../test/support/ext-vectors.ts";
 import { openWriter } from "../../../test/support/ext-writer.ts";
 import { requireTool, runTool, scratchDirectory } from "../../../test/support/tools.ts";
-import { le16, le32 } from "../../lib/bytes.ts";
+import { equalBytes, le16, le32 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
 import { superblockChecksum } from "./checksum.ts";
 import { INCOMPAT_RECOVER, RO_COMPAT_LARGE_FILE } from "./features.ts";
@@ -158,6 +158,29 @@ test("each write changes one sector of the superblock, so that none can be torn"
   await open.close();
   writeFileSync(path, open.bytes);
   runTool("e2fsck", ["-fn", path]);
+});
+
+test("the record of an error, which is in both sectors, is written in two steps", async () => {
+  const path = makeImage(scratch, "record", ["-t", "ext4"]);
+  const open = await openWriter(path);
+  const { writer, bytes } = open;
+  const now = { sec: 1_700_000_000, nsec: 0 };
+  const record = { code: 5, ino: 12, block: 99, where: "test" };
+  const before = bytes.slice(1024, 2048);
+  let steps = 0;
+  open.core.bdev.log = () => {
+    const raw = bytes.slice(1024, 2048);
+    if (equalBytes(raw, before)) return;
+    steps++;
+    expect(superblockChecksum(raw)).toBe(le32(raw, SB.s_checksum));
+    expect(raw.subarray(512)).toEqual(before.subarray(512));
+  };
+  await writer.superblock.writeNow(open.core.bdev, (raw) => patchError(raw, record, now));
+  expect(steps).toBe(1); // Seen when the second write begins.
+  const raw = bytes.slice(1024, 2048);
+  expect(superblockChecksum(raw)).toBe(le32(raw, SB.s_checksum));
+  expect(raw[SB.s_last_error_errcode]).toBe(5);
+  await open.close();
 });
 
 describe("the blocks that are kept for root", () => {

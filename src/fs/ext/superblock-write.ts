@@ -16,10 +16,12 @@
 import { REQ_FUA, REQ_PREFLUSH } from "../../block/bio.ts";
 import type { BlockDevice } from "../../block/block-device.ts";
 import { writeDevice } from "../../block/write-device.ts";
-import { le16, le32, putLe16, putLe32, putLe64 } from "../../lib/bytes.ts";
+import { equalBytes, le16, le32, putLe16, putLe32, putLe64 } from "../../lib/bytes.ts";
+import { AsyncMutex } from "../../lib/locks.ts";
 import { isPromise } from "../../lib/maybe.ts";
+import { SECTOR_BYTES } from "../../lib/units.ts";
 import type { Timespec } from "../vfs.ts";
-import { sealSuperblock } from "./checksum.ts";
+import { sealSuperblock, superblockChecksum } from "./checksum.ts";
 import { type Features, INCOMPAT_64BIT, INCOMPAT_RECOVER } from "./features.ts";
 import { primarySuperblockBlock } from "./group.ts";
 import type { GroupState } from "./group-state.ts";
@@ -118,6 +120,7 @@ export class SuperblockWriter {
   #committed: Uint8Array;
   /** Changed by the running transaction. */
   #isDirty = false;
+  readonly #nowLock = new AsyncMutex();
 
   constructor(sb: Superblock, metadata: Metadata, groups: GroupState, now: () => Timespec) {
     this.#sb = sb;
@@ -210,21 +213,31 @@ export class SuperblockWriter {
   /**
    * Writes the last committed superblock, changed by `change`, to the disk at once, after all that
    * was written before; it is durable when this returns. The cached block is changed the same way.
-   * Nothing else may be writing the superblock: at open and close, and after an error.
+   * Calls are done one after the other.
    *
    * @throws {FsError} `EIO` if it cannot be written
    */
   async writeNow(bdev: BlockDevice, change: (raw: Uint8Array) => void): Promise<void> {
-    const bytes = this.#committed.slice();
-    change(bytes);
-    this.#complete(bytes);
+    await this.#nowLock.lock();
+    try {
+      await this.#writeNow(bdev, change);
+    } finally {
+      this.#nowLock.unlock();
+    }
+  }
+
+  async #writeNow(bdev: BlockDevice, change: (raw: Uint8Array) => void): Promise<void> {
     const { buffers } = this.#metadata;
     const reading = buffers.bread(this.blocknr);
     const buffer = isPromise(reading) ? await reading : reading;
     try {
-      await writeDevice(bdev, SUPERBLOCK_OFFSET_BYTES, bytes, REQ_PREFLUSH | REQ_FUA);
+      const bytes = this.#committed.slice();
+      change(bytes);
+      this.#complete(bytes);
+      await this.#writeWhole(bdev, bytes);
       const view = this.#viewOf(buffer.data);
       change(view);
+      putLe32(view, SB.s_checksum, le32(bytes, SB.s_checksum)); // The second sector as on disk.
       this.#complete(view);
       this.#committed = bytes;
       this.#isDirty = true; // A commit under way may write an older one home later.
@@ -232,5 +245,24 @@ export class SuperblockWriter {
     } finally {
       buffers.brelse(buffer);
     }
+  }
+
+  /**
+   * Writes `bytes`, sealed. Where the second sector changes too, as for the code of an error, it is
+   * written behind the first one and has the checksum itself: each of the two writes is of one
+   * sector, in effect.
+   */
+  async #writeWhole(bdev: BlockDevice, bytes: Uint8Array): Promise<void> {
+    const flags = REQ_PREFLUSH | REQ_FUA;
+    const second = this.#committed.subarray(SECTOR_BYTES);
+    if (this.#sb.hasMetadataCsum && !equalBytes(bytes.subarray(SECTOR_BYTES), second)) {
+      const first = bytes.slice();
+      first.set(second, SECTOR_BYTES);
+      sealSuperblock(first);
+      await writeDevice(bdev, SUPERBLOCK_OFFSET_BYTES, first, flags);
+      bytes.set(first.subarray(0, SECTOR_BYTES));
+      putLe32(bytes, SB.s_checksum, superblockChecksum(bytes));
+    }
+    await writeDevice(bdev, SUPERBLOCK_OFFSET_BYTES, bytes, flags);
   }
 }

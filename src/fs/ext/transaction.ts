@@ -176,6 +176,8 @@ export interface LogSink {
   checkpoint(commitRunning?: () => MaybeAsync<void>): Promise<void>;
   /** As `checkpoint`, and notes that there is nothing to recover, unless something is run now. */
   empty(commitRunning: () => MaybeAsync<void>): Promise<void>;
-  /** Notes on disk, as far as that goes, that the log was given up. Never rejects. */
+  /** Begins no write any more. */
+  stop(): void;
+  /** Stops, and notes on disk, as far as that goes, that the log was given up. Never rejects. */
   abort(): Promise<void>;
 }

@@ -50,6 +50,11 @@ export interface TransactionsOptions {
 /** See the head of the file (`journal_t`). */
 export class ExtTransactions implements Transactions {
   readonly log: LogSink;
+  /**
+   * Called once, when a write has failed and nothing is written any more but what this does: to
+   * note it in the file system. It may reject.
+   */
+  onAbort: ((cause: Error) => Promise<void>) | undefined = undefined;
   readonly #metadata: Metadata;
   readonly #clock: Clock;
   readonly #table: BlockTable;
@@ -159,6 +164,17 @@ export class ExtTransactions implements Transactions {
     this.#timer?.cancel();
     this.#timer = null;
     this.#table.clear();
+  }
+
+  /**
+   * Ends all writing at once, because of `cause`, and notes it nowhere: the device is not ours any
+   * more. Operations fail with `EROFS`; what is not durable is lost.
+   */
+  giveUp(cause: Error): void {
+    this.#failure ??= cause;
+    this.#timer?.cancel();
+    this.#timer = null;
+    this.log.stop();
   }
 
   #throwIfFailed(): void {
@@ -341,7 +357,10 @@ export class ExtTransactions implements Transactions {
     this.#failure ??= thrown instanceof Error ? thrown : new Error(String(thrown));
     this.#timer?.cancel();
     this.#timer = null;
-    if (isFirst) await this.log.abort();
+    if (isFirst) {
+      await this.log.abort();
+      await this.onAbort?.(this.#failure).catch(() => undefined); // It stays in the journal.
+    }
     const detail = "a write of the journal or of metadata has failed";
     return new FsError("EIO", { syscall: "write", detail, cause: thrown });
   }

@@ -1,0 +1,46 @@
+/**
+ * DeviceOver: what devices have in common that stand over another one and treat some of its
+ * requests themselves. All that they do not say is as below.
+ */
+import type { Bio } from "../../block/bio.ts";
+import type { BlockDevice, LoggedRequest } from "../../block/block-device.ts";
+import type { BlockStats } from "../../block/block-stats.ts";
+import type { Plug } from "../../block/plug.ts";
+
+/** See the head of the file. */
+export abstract class DeviceOver implements BlockDevice {
+  readonly name: string;
+  protected readonly base: BlockDevice;
+
+  constructor(base: BlockDevice) {
+    this.name = base.name;
+    this.base = base;
+  }
+
+  get sizeBytes(): number {
+    return this.base.sizeBytes;
+  }
+  get logicalBlockBytes(): number {
+    return this.base.logicalBlockBytes;
+  }
+  get isReadOnly(): boolean {
+    return this.base.isReadOnly;
+  }
+  get ioPages(): number {
+    return this.base.ioPages;
+  }
+  get stableWrites(): boolean {
+    return this.base.stableWrites;
+  }
+  get stats(): BlockStats {
+    return this.base.stats;
+  }
+  get log(): ((request: LoggedRequest) => void) | undefined {
+    return this.base.log;
+  }
+  set log(hook: ((request: LoggedRequest) => void) | undefined) {
+    this.base.log = hook;
+  }
+
+  abstract submitBio(bio: Bio, plug?: Plug): void;
+}
