@@ -50,7 +50,10 @@ function syncData(
 /** Commits what `inode` needs, and flushes the device if no commit has done that since. */
 function syncMetadata(ctx: ExtWriter, inode: ExtInode, isDataOnly: boolean): MaybeAsync<void> {
   const { transactions } = ctx;
-  const tid = isDataOnly ? inode.datasyncTid : inode.syncTid;
+  // What is in a directory is told by the inodes in it, too.
+  const isFile = inode.type === "file";
+  const ownTid = isDataOnly ? inode.datasyncTid : inode.syncTid;
+  const tid = isFile ? ownTid : transactions.runningTid;
   if (transactions.failure !== undefined) throw new FsError("EIO", { cause: transactions.failure });
   if (tid === 0 || !isLaterTid(tid, transactions.committedTid)) return flushDevice(ctx);
   // A commit that is under way may have flushed before our data was written.
