@@ -1,0 +1,193 @@
+/**
+ * What a power cut may leave of a tree, by what was promised: a model that follows a workload.
+ *
+ *     trees     0: as it was    1: after create a/y    2: after rename ..        in order
+ *     content   of each file: 0: empty    1: 5000 bytes    2: cut to 100 ..     in order
+ *     promises  at time 17: tree 2, content 1 of a/y                            fsync returned
+ *
+ * A tree is that of one moment, whole; so is each byte of a file, with the promise below and what
+ * had been begun above. Times are numbers of events of the disk.
+ */
+
+/** A file, directory or symlink, whatever names it has. */
+export class CrashNode {
+  readonly kind: "file" | "directory" | "symlink";
+  ino = 0;
+  target = "";
+  links = 1;
+  readonly xattrs: Map<string, string> = new Map();
+  /** Contents one after the other, and the times at which they may be there. */
+  readonly contents: { readonly bytes: Uint8Array; readonly since: number }[] = [];
+  /** Number of the last tree that a change of this node has made. */
+  tree = 0;
+  /** Number of the tree in which it got its first name. */
+  born = 0;
+
+  constructor(kind: "file" | "directory" | "symlink") {
+    this.kind = kind;
+  }
+
+  /** What a file has now. */
+  get bytes(): Uint8Array {
+    return this.contents.at(-1)!.bytes;
+  }
+}
+
+/** A tree of names. */
+export interface CrashTree {
+  /** From this time on it may be there. */
+  readonly since: number;
+  readonly nodes: ReadonlyMap<string, CrashNode>;
+  /** What is compared, by path, with the inode numbers filled in later. */
+  readonly facts: ReadonlyMap<string, () => string>;
+}
+
+interface Promised {
+  readonly time: number;
+  readonly tree: number;
+  readonly contents: readonly (readonly [CrashNode, number])[];
+}
+
+/** A content that is there wherever the name is that has replaced another. */
+interface Replaced {
+  readonly tree: number;
+  readonly node: CrashNode;
+  readonly content: number;
+}
+
+/** Text that two nodes have in common exactly if they are the same to whoever looks. */
+export function nodeFacts(
+  kind: string,
+  ino: number,
+  links: number,
+  target: string,
+  xattrs: readonly (readonly [string, string])[],
+): string {
+  const attributes = xattrs.map(([name, value]) => `${name}=${value}`).sort();
+  return `${kind} ${ino} links ${links} ${target} ${attributes.join(" ")}`;
+}
+
+/** See the head of the file. */
+export class CrashModel {
+  readonly trees: CrashTree[] = [];
+  readonly promises: Promised[] = [];
+  readonly replaced: Replaced[] = [];
+  readonly #now: () => number;
+
+  /** `now` tells the time. */
+  constructor(now: () => number) {
+    this.#now = now;
+    this.trees.push({ since: 0, nodes: new Map(), facts: new Map() });
+  }
+
+  get tree(): CrashTree {
+    return this.trees.at(-1)!;
+  }
+
+  get treeNumber(): number {
+    return this.trees.length - 1;
+  }
+
+  node(path: string): CrashNode | undefined {
+    return this.tree.nodes.get(path);
+  }
+
+  /**
+   * The tree is changed from now on by what `change` does to its copy; `touched` are the nodes that
+   * the operation changes.
+   */
+  changeTree(touched: readonly CrashNode[], change: (nodes: Map<string, CrashNode>) => void): void {
+    const nodes = new Map(this.tree.nodes);
+    change(nodes);
+    const links = linksOf(nodes);
+    const facts = new Map<string, () => string>();
+    for (const [path, node] of nodes) {
+      const { kind, target } = node;
+      const xattrs = [...node.xattrs];
+      facts.set(path, () => nodeFacts(kind, node.ino, links.get(node)!, target, xattrs));
+    }
+    this.trees.push({ since: this.#now(), nodes, facts });
+    for (const node of touched) {
+      node.tree = this.treeNumber;
+      if (node.born === 0) node.born = this.treeNumber;
+    }
+  }
+
+  /** The file has `bytes` from now on, or is on its way there. */
+  changeContent(node: CrashNode, bytes: Uint8Array): void {
+    node.contents.push({ bytes, since: this.#now() });
+  }
+
+  /** Takes the last change of the tree back: it was refused. */
+  dropTree(): void {
+    this.trees.pop();
+  }
+
+  /** What is promised as soon as the returned function is called, which tells that it is. */
+  promise(tree: number, nodes: Iterable<CrashNode>): () => void {
+    const contents = [...nodes].map((node) => [node, node.contents.length - 1] as const);
+    return () => {
+      this.promises.push({ time: this.#now(), tree, contents });
+    };
+  }
+
+  /** All that there is now, for `sync`. */
+  promiseAll(): () => void {
+    const files = [...this.tree.nodes.values()].filter(({ kind }) => kind === "file");
+    return this.promise(this.treeNumber, files);
+  }
+
+  /** Has the newest tree show the content that `node` has now, or a newer one. */
+  replace(node: CrashNode): void {
+    this.replaced.push({ tree: this.treeNumber, node, content: node.contents.length - 1 });
+  }
+
+  /** Numbers of the oldest and newest tree that may be there after a power cut at `time`. */
+  treesAt(time: number): { readonly oldest: number; readonly newest: number } {
+    let oldest = 0;
+    for (const promised of this.promises) {
+      if (promised.time <= time) oldest = Math.max(oldest, promised.tree);
+    }
+    let newest = 0;
+    for (const [number, { since }] of this.trees.entries()) if (since <= time) newest = number;
+    return { oldest, newest };
+  }
+
+  /** The contents that bytes of `node` may be of, after a power cut at `time` that left `tree`. */
+  contentsAt(node: CrashNode, time: number, tree: number): readonly Uint8Array[] {
+    let oldest = 0;
+    for (const promised of this.promises) {
+      if (promised.time > time) continue;
+      for (const [file, content] of promised.contents) {
+        if (file === node) oldest = Math.max(oldest, content);
+      }
+    }
+    for (const replaced of this.replaced) {
+      if (replaced.node === node && replaced.tree <= tree) {
+        oldest = Math.max(oldest, replaced.content);
+      }
+    }
+    const possible = node.contents.filter(({ since }, at) => at <= oldest || since <= time);
+    return possible.slice(oldest).map(({ bytes }) => bytes);
+  }
+
+  /** Differs where something else is promised, or has been begun. */
+  promisesAt(time: number): string {
+    const promised = this.promises.filter((each) => each.time <= time).length;
+    const begun = this.trees.filter(({ since }) => since <= time).length;
+    return `${promised} ${begun}`;
+  }
+}
+
+/** Links of each node: names, and for a directory itself and the directories in it. */
+function linksOf(nodes: ReadonlyMap<string, CrashNode>): Map<CrashNode, number> {
+  const links = new Map<CrashNode, number>();
+  for (const node of nodes.values()) links.set(node, (links.get(node) ?? 0) + 1);
+  for (const [path, node] of nodes) {
+    if (node.kind !== "directory") continue;
+    links.set(node, links.get(node)! + 1);
+    const parent = nodes.get(path.slice(0, Math.max(0, path.lastIndexOf("/"))));
+    if (parent !== undefined) links.set(parent, (links.get(parent) ?? 0) + 1);
+  }
+  return links;
+}
