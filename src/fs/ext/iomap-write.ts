@@ -66,16 +66,24 @@ export function extIomapWriteOps(ctx: ExtWriter): IomapOps<ExtInode> {
   const { core } = ctx;
   const { blockBytes } = ctx.sb;
   return {
-    begin(inode, posBytes, lengthBytes, flags, iomap): MaybeAsync<void> {
+    begin(inode, posBytes, lengthBytes, flags, iomap, srcmap): MaybeAsync<void> {
       const fileBlock = blockOfByte(posBytes, blockBytes);
+      let mapSeq = 0;
       const run = noteFailure(inode, () =>
-        core.metadata.run(() => core.mapBlocks(inode, fileBlock, RUN_BLOCKS_MAX)),
+        core.metadata.run(() => {
+          mapSeq = inode.mapSeq;
+          return core.mapBlocks(inode, fileBlock, RUN_BLOCKS_MAX);
+        }),
       );
       if (isPromise(run) && (flags & IOMAP_NOWAIT) !== 0) {
         run.catch(() => undefined); // Who may wait for the map meets its failure.
         throw new FsError("EAGAIN");
       }
       return andThen(run, (mapped) => {
+        // Write-out has changed the map while the answer was on its way.
+        if (mapSeq !== inode.mapSeq) {
+          return this.begin(inode, posBytes, lengthBytes, flags, iomap, srcmap);
+        }
         setRun(core, inode, fileBlock, mapped, iomap);
         const isZeroing = (flags & IOMAP_ZERO) !== 0;
         if (iomap.type === IOMAP_HOLE && !isZeroing) {

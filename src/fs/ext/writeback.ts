@@ -53,18 +53,24 @@ function mapForWriteback(
   inode: ExtInode,
   fileBlock: number,
 ): MaybeAsync<MappedRun> {
-  const promised = inode.delalloc?.at(fileBlock);
-  if (promised === undefined) {
-    return ctx.metadata.run(() => ctx.mapBlocks(inode, fileBlock, RUN_BLOCKS_MAX));
-  }
-  const allocated = ctx.transactions.run((handle) => {
+  let mapSeq = 0;
+  const lookUp = (): MappedRun => {
+    mapSeq = inode.mapSeq;
+    return ctx.mapBlocks(inode, fileBlock, RUN_BLOCKS_MAX);
+  };
+  const allocate = (handle: Handle): MappedRun => {
     const now = inode.delalloc?.at(fileBlock);
-    if (now === undefined) return ctx.mapBlocks(inode, fileBlock, RUN_BLOCKS_MAX);
-    return allocatePromised(ctx, handle, inode, fileBlock, now.end - fileBlock);
-  });
-  return andThen(allocated, (run) => {
-    settlePromises(ctx, inode);
+    if (now === undefined) return lookUp();
+    const run = allocatePromised(ctx, handle, inode, fileBlock, now.end - fileBlock);
+    mapSeq = inode.mapSeq;
     return run;
+  };
+  const isPromised = inode.delalloc?.at(fileBlock) !== undefined;
+  const mapped = isPromised ? ctx.transactions.run(allocate) : ctx.metadata.run(lookUp);
+  return andThen(mapped, (run) => {
+    settlePromises(ctx, inode);
+    // Others have changed the map while the answer was on its way: a part of it may be free.
+    return mapSeq === inode.mapSeq ? run : mapForWriteback(ctx, inode, fileBlock);
   });
 }
 
