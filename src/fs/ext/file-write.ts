@@ -29,6 +29,7 @@ import { fsyncFile } from "./fsync.ts";
 import { convertInline, fitsInline, writeInline } from "./inline-write.ts";
 import type { ExtInode } from "./inode.ts";
 import { extWriteHooks } from "./iomap-write.ts";
+import { finishCut } from "./set-size.ts";
 
 /**
  * Writes `bytes` to the file at `iocb.posBytes`, with `IOCB_APPEND` at its end, and moves
@@ -80,7 +81,8 @@ function writeLocked(
   if (roomBytes <= 0) throw new FsError("EFBIG");
   const taken = bytes.length > roomBytes ? bytes.subarray(0, roomBytes) : bytes;
   if ((iocb.flags & IOCB_NOWAIT) !== 0) return performNow(files, iocb, inode, taken);
-  const ready = andThen(noteChange(files.ctx, inode), () => zeroBehindEnd(files, inode, posBytes));
+  const noted = andThen(finishCut(files.ctx, inode), () => noteChange(files.ctx, inode));
+  const ready = andThen(noted, () => zeroBehindEnd(files, inode, posBytes));
   const perform = (): MaybeAsync<number> => performOnce(files, iocb, inode, taken);
   return andThen(ready, () => withFreedRoom(files.ctx, perform));
 }

@@ -8,6 +8,8 @@
  *  1. Blocks are freed after nothing of them is in the cache or in flight any more.
  *  2. While blocks behind the end are left, the inode is an orphan: whoever mounts the file system
  *     after a crash frees them.
+ *  3. A cut that has failed half way is finished before the file grows over what was left, and at
+ *     the latest when the file system is closed.
  *
  * After `ext4_setattr` and `ext4_truncate` in `fs/ext4/inode.c` of Linux.
  */
@@ -55,7 +57,8 @@ export function setFileSize(
 
 function changeSize(files: FileWriting, inode: ExtInode, sizeBytes: number): MaybeAsync<void> {
   if (!inode.isInline) {
-    return sizeBytes > inode.size ? grow(files, inode, sizeBytes) : shrink(files, inode, sizeBytes);
+    if (sizeBytes <= inode.size) return shrink(files, inode, sizeBytes);
+    return andThen(finishCut(files.ctx, inode), () => grow(files, inode, sizeBytes));
   }
   return andThen(fitsInline(files.ctx, inode, sizeBytes), (fits) => {
     if (!fits) {
@@ -96,11 +99,13 @@ function shrink(files: FileWriting, inode: ExtInode, sizeBytes: number): MaybeAs
           setSizes(ctx, handle, inode, sizeBytes);
           orphanAdd(ctx, handle, inode);
         }),
-        () =>
-          andThen(truncatePagecache(files.mappings.of(inode), sizeBytes), () => {
+        () => {
+          ctx.unfinished.add(inode);
+          return andThen(truncatePagecache(files.mappings.of(inode), sizeBytes), () => {
             releaseBlocks(ctx, inode, blocksOfBytes(sizeBytes, blockBytes), Infinity);
             return freeBehindEnd(ctx, inode);
-          }),
+          });
+        },
       ),
     ),
   );
@@ -112,11 +117,23 @@ function shrink(files: FileWriting, inode: ExtInode, sizeBytes: number): MaybeAs
  * cached.
  */
 export function freeBehindEnd(ctx: ExtWriter, inode: ExtInode): MaybeAsync<void> {
+  ctx.unfinished.add(inode);
+  return andThen(freeInSteps(ctx, inode), () => {
+    ctx.unfinished.delete(inode);
+  });
+}
+
+/** Finishes a cut of `inode` that has failed half way, if there was one; throws as that did. */
+export function finishCut(ctx: ExtWriter, inode: ExtInode): MaybeAsync<void> {
+  return ctx.unfinished.has(inode) ? freeBehindEnd(ctx, inode) : undefined;
+}
+
+function freeInSteps(ctx: ExtWriter, inode: ExtInode): MaybeAsync<void> {
   const done = ctx.transactions.run((handle) => {
     const isDone = truncateStep(ctx, handle, inode, blocksOfBytes(inode.size, inode.blockBytes));
     if (!isDone) orphanAdd(ctx, handle, inode);
     else if (inode.linksCount > 0 && isOrphan(ctx, inode)) orphanDel(ctx, handle, inode);
     return isDone;
   });
-  return andThen(done, (isDone) => (isDone ? undefined : freeBehindEnd(ctx, inode)));
+  return andThen(done, (isDone) => (isDone ? undefined : freeInSteps(ctx, inode)));
 }

@@ -57,6 +57,8 @@ export class ExtWriter implements ExtContext {
   isPrivileged = true;
   /** The data of all files goes through the journal (`data=journal`). */
   journalsData = false;
+  /** Inodes whose cut or deletion has failed half way: closing tries to finish that. */
+  readonly unfinished: Set<ExtInode> = new Set();
   readonly #edits: InodeEdits;
 
   private constructor(
