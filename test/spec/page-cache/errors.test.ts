@@ -268,10 +268,12 @@ test("W50 attempts that only take a folio up and leave it dirty are no hope for 
   file.script.writepages = () => {
     calls++;
     const folio = file.folio(0);
+    folio.tryLock();
     folio.clearDirtyForIo();
     folio.startWriteback();
     folio.endWriteback();
     folio.markDirty();
+    folio.unlock();
     return calls < 100 ? -ENOMEM : 0;
   };
   expect(await file.writePages(WB_SYNC_ALL)).toBe(-ENOMEM);
