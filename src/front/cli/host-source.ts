@@ -80,9 +80,11 @@ function* withoutHoles(bytes: Uint8Array, offsetBytes: number): Generator<Stretc
   yield { offsetBytes: offsetBytes + dataFrom, bytes: bytes.subarray(dataFrom) };
 }
 
+/** `buffer` is what is lent: one file is read at a time. */
 async function* contentOf(
   path: Buffer,
   stats: BigIntStats,
+  buffer: Uint8Array,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Stretch> {
   const sizeBytes = Number(stats.size);
@@ -90,7 +92,6 @@ async function* contentOf(
   const isSparse = Number(stats.blocks) * SECTOR_BYTES < sizeBytes;
   const fd = openSync(path, READ_FLAGS);
   try {
-    const buffer = new Uint8Array(Math.min(CHUNK_BYTES, sizeBytes));
     for (let at = 0; at < sizeBytes; ) {
       signal?.throwIfAborted();
       const wanted = Math.min(buffer.length, sizeBytes - at);
@@ -115,6 +116,7 @@ interface Walk {
   readonly options: HostOptions;
   readonly xattrs: XattrsByPath;
   readonly firstPathOf: Map<string, Uint8Array>;
+  readonly buffer: Uint8Array;
 }
 
 function entryOf(walk: Walk, path: Uint8Array, stats: BigIntStats): TreeEntry {
@@ -141,7 +143,7 @@ function entryOf(walk: Walk, path: Uint8Array, stats: BigIntStats): TreeEntry {
     dataBytes: Math.min(Number(stats.size), Number(stats.blocks) * SECTOR_BYTES),
     content:
       isFile && linkTo === undefined
-        ? () => contentOf(hostPath, stats, walk.options.signal)
+        ? () => contentOf(hostPath, stats, walk.buffer, walk.options.signal)
         : undefined,
   };
 }
@@ -166,7 +168,8 @@ export async function* hostEntries(root: string, options: HostOptions = {}): Tre
     const detail = "left out an attribute whose name is not UTF-8";
     onError?.(rootPath, new FsError("EINVAL", { syscall: "getxattr", path, detail }));
   });
-  const walk: Walk = { root: rootPath, options, xattrs, firstPathOf: new Map() };
+  const buffer = new Uint8Array(CHUNK_BYTES);
+  const walk: Walk = { root: rootPath, options, xattrs, firstPathOf: new Map(), buffer };
   const stack: Uint8Array[] = [ROOT_PATH];
   for (let path = stack.pop(); path !== undefined; path = stack.pop()) {
     signal?.throwIfAborted();

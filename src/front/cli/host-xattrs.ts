@@ -17,17 +17,19 @@ const NONE: XattrsByPath = { of: () => NO_XATTRS };
 
 /** Told of an attribute that is left out: its name is not UTF-8. */
 export type OnOddName = (path: string) => void;
+const PROGRAM = "getfattr";
 const ARGUMENTS = ["-R", "-P", "-h", "-d", "-m", "-", "-e", "base64", "--absolute-names", "--"];
 
 /** Reads those of `root` and all below it; none if they are not wanted or cannot be read. */
 export function hostXattrs(root: string, isWanted: boolean, onOddName: OnOddName): XattrsByPath {
   if (!isWanted) return NONE;
-  const done = spawnSync("getfattr", [...ARGUMENTS, root], {
+  const done = spawnSync(PROGRAM, [...ARGUMENTS, root], {
     stdio: ["ignore", "pipe", "ignore"],
     maxBuffer: GIB,
   });
   if (done.error !== undefined) return NONE;
   const all = parseDump(done.stdout, onOddName);
+  if (all.size === 0) return NONE;
   const rootLength = root.replace(/\/+$/, "").length;
   return {
     of: (path) => all.get(pathKey(path)) ?? all.get(withoutSlashes(path, rootLength)) ?? NO_XATTRS,

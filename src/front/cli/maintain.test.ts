@@ -153,8 +153,9 @@ describe.skipIf(!hasE2fs)("edit", () => {
 
   test("what others have changed meanwhile stays, and the text is kept", async () => {
     const image = freshImage();
-    const other = `debugfs -w -R 'rm /etc/conf' ${image}; debugfs -w -R 'write /dev/null /etc/conf' ${image}`;
-    editor(`(${other}) >/dev/null 2>&1; echo mine > "$1"`);
+    const remove = `debugfs -w -R 'rm /etc/conf' ${image}`;
+    const write = `debugfs -w -R 'write /dev/null /etc/conf' ${image}`;
+    editor(`(${remove}; ${write}) >/dev/null 2>&1; echo mine > "$1"`);
     const { exitCode, stderr } = await quire(["edit", image, "/etc/conf"]);
     expect(exitCode).toBe(1);
     const kept = /what was edited is in (\S+)\n$/.exec(stderr)![1]!;

@@ -20,6 +20,7 @@ export interface TuneOptions extends WriteOptions {
   readonly uuid?: string;
 }
 
+const PROGRAM = "fallocate";
 /** Shorter free stretches are not worth a call. */
 const RANGE_BYTES_MIN = 64 * KIB;
 
@@ -44,7 +45,7 @@ async function freeRanges(volume: Volume): Promise<ByteRange[]> {
 /** Gives the blocks of `range` back to the file system that the image lies in. */
 function punch(image: string, { offsetBytes, lengthBytes }: ByteRange): void {
   const place = ["-o", String(offsetBytes), "-l", String(lengthBytes)];
-  const done = spawnSync("fallocate", ["--punch-hole", "--keep-size", ...place, "--", image], {
+  const done = spawnSync(PROGRAM, ["--punch-hole", "--keep-size", ...place, "--", image], {
     stdio: ["ignore", "ignore", "pipe"],
   });
   const where = { syscall: "fallocate", path: image };

@@ -39,13 +39,16 @@ beforeAll(() => {
   if (!hasTools) return;
   fs.mkdirSync(join(source, "many"), { recursive: true });
   for (let file = 0; file < 700; file++) {
-    fs.writeFileSync(join(source, "many", `file-${file}`), Buffer.alloc(file * 13, file));
+    fs.writeFileSync(
+      join(source, "many", `file-${file}`),
+      Buffer.alloc(file * 13, 1 + (file % 255)),
+    );
   }
   fs.writeFileSync(join(source, "big"), Buffer.alloc(9 * 2 ** 20, "quire"));
   fs.symlinkSync("many/file-1", join(source, "link"));
   fs.linkSync(join(source, "big"), join(source, "zz-hard"));
   const hole = fs.openSync(join(source, "sparse"), "w");
-  fs.writeSync(hole, "data", 2 ** 30);
+  fs.writeSync(hole, "data", 2 ** 26);
   fs.closeSync(hole);
   runTool("tar", ["--sparse", "--format=posix", "--sort=name", "-C", source, "-cf", tar, "."]);
 });

@@ -14,7 +14,8 @@ const SEED = 20_260_801;
 function randomMode(random: Random): string {
   if (random.chance(0.2)) {
     const digits = random.below(0o10000).toString(8);
-    return `${random.chance(0.3) ? random.pick(["+", "-", "="]) : ""}${"0".repeat(random.below(3))}${digits}`;
+    const sign = random.chance(0.3) ? random.pick(["+", "-", "="]) : "";
+    return sign + "0".repeat(random.below(3)) + digits;
   }
   const letters = (from: string, most: number): string =>
     Array.from({ length: random.below(most + 1) }, () => random.pick([...from])).join("");

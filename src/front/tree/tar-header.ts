@@ -6,8 +6,8 @@
  *     257 magic and version  265 user  297 group  329 major  337 minor  345 prefix  | GNU's own
  *
  * Numbers are octal digits, or with the top bit of the first byte set binary, big-endian, negative
- * ones too (GNU). Records of pax are `LENGTH KEY=VALUE\n`; keys and values are bytes here, since the
- * value of an extended attribute is no text.
+ * ones too (GNU). Records of pax are `LENGTH KEY=VALUE\n`; their values are bytes here, since that
+ * of an extended attribute is no text.
  *
  * After `tar(5)` of libarchive, the manual of GNU tar and IEEE 1003.1 (pax).
  */
