@@ -159,6 +159,21 @@ export class FileHandle extends FileReads {
     );
   }
 
+  /**
+   * Gives a range its blocks, or takes some away: `mode` is 0 or of the `FALLOC_FL_*`
+   * (`fallocate(2)`).
+   */
+  async fallocate(mode: number, offsetBytes: number, lengthBytes: number): Promise<void> {
+    this.checkOpen("fallocate");
+    checkInteger(mode, "mode");
+    checkInteger(offsetBytes, "offset");
+    checkInteger(lengthBytes, "length");
+    if (!this.mayWrite || this.file === null) throw new FsError("EBADF", { syscall: "fallocate" });
+    await this.#change("fallocate", (writer) =>
+      writer.fallocate(this.inode, mode, offsetBytes, lengthBytes),
+    );
+  }
+
   async chmod(mode: string | number): Promise<void> {
     this.checkOpen("fchmod");
     const bits = checkMode(mode, "mode") & PERMISSION_BITS;
