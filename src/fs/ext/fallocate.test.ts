@@ -1,10 +1,16 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { expectClean, openContent } from "../../../test/support/content-volume.ts";
 import { makeImage } from "../../../test/support/ext-images.ts";
 import { requireTool, scratchDirectory } from "../../../test/support/tools.ts";
+import { filemapWriteAndWaitRange } from "../../cache/filemap-flush.ts";
+import { invalidateMappingPages } from "../../cache/truncate.ts";
+import { equalBytes } from "../../lib/bytes.ts";
 import { Random } from "../../lib/random.ts";
-import { KIB } from "../../lib/units.ts";
-import { FALLOC_FL_INSERT_RANGE } from "../vfs-write.ts";
+import { KIB, PAGE_BYTES } from "../../lib/units.ts";
+import { INDEX_MAX } from "../../lib/xarray.ts";
+import { FALLOC_FL_INSERT_RANGE, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } from "../vfs-write.ts";
+import type { Handle } from "./handle.ts";
 
 const hasTools = requireTool("mke2fs") && requireTool("e2fsck");
 const scratch = scratchDirectory("fallocate");
@@ -43,6 +49,46 @@ describe.skipIf(!hasTools)("a range that is inserted", () => {
     expect((await volume.read(file)).subarray(10 * BLOCK_BYTES)).toEqual(
       content.subarray(8 * BLOCK_BYTES),
     );
+    await volume.close();
+    expectClean(path);
+  });
+});
+
+describe.skipIf(!hasTools)("a hole that is punched", () => {
+  test("is not written any more, though the rest of its folio is", async () => {
+    const args = ["-t", "ext4", "-b", `${BLOCK_BYTES}`];
+    const path = makeImage(scratch, "punch", args, { sizeText: "8M" });
+    const volume = await openContent(path);
+    const file = await volume.create("file");
+    const { mapping } = file.file;
+    const old = new Random(1).bytes(PAGE_BYTES * 2 ** mapping.maxOrder);
+    await volume.write(file, 0, old);
+    await volume.content.sync();
+    const { physical } = volume.core.mapBlocks(file.inode, 0, 1);
+    // Dirty as a whole: nothing is known of its blocks.
+    invalidateMappingPages(mapping, 0, INDEX_MAX);
+    await volume.write(file, 0, new Random(2).bytes(old.length));
+    const { transactions } = volume.ctx;
+    const { run } = transactions;
+    let calls = 0;
+    // What frees the blocks waits for a bitmap, say, while the flusher writes.
+    transactions.run = async <T>(operation: (handle: Handle) => T): Promise<T> => {
+      if (++calls === 2) {
+        transactions.run = run;
+        expect(await filemapWriteAndWaitRange(mapping, 0, Infinity)).toBe(0);
+      }
+      return run.call(transactions, operation) as T;
+    };
+    const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    await volume.content.fallocate(file.inode, mode, 2 * BLOCK_BYTES, BLOCK_BYTES);
+    expect(calls).toBe(2);
+    volume.save(path);
+    const image = new Uint8Array(readFileSync(path));
+    const onDisk = (block: number): Uint8Array =>
+      image.slice((physical + block) * BLOCK_BYTES, (physical + block + 1) * BLOCK_BYTES);
+    const isOld = (block: number): boolean =>
+      equalBytes(onDisk(block), old.subarray(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES));
+    expect([1, 2, 3].map(isOld)).toEqual([false, true, false]);
     await volume.close();
     expectClean(path);
   });

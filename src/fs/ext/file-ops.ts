@@ -9,6 +9,7 @@
  * and asks at each call what the inode is now.
  */
 import type { AddressSpace, AddressSpaceOperations } from "../../cache/address-space.ts";
+import { attachBlockState } from "../../cache/block-state.ts";
 import type { Folio } from "../../cache/folio.ts";
 import type { Inode } from "../../cache/inode.ts";
 import { IOCB_NOWAIT } from "../../cache/kiocb.ts";
@@ -127,9 +128,22 @@ function iomapOperations(
   const writeback = extWritebackOps(ctx);
   return {
     ...operations,
+    invalidateFolio: invalidateExtents,
     dirtyFolio: iomapDirtyFolio,
     writepages: (mapping, wbc) => iomapWritepages(mapping, wbc, writeback),
   };
+}
+
+/**
+ * As `iomapInvalidateFolio`; but of a folio that is dirty as a whole only the rest is dirty after a
+ * part of it was cut off: the blocks of that part go, and may be another's before a write ends.
+ */
+function invalidateExtents(folio: Folio, offsetBytes: number, lengthBytes: number): void {
+  const { blockBytes } = folio.mapping!.host;
+  const isPart = lengthBytes < folio.sizeBytes && blockBytes < folio.sizeBytes;
+  // Whoever cuts it off cleans that part of the state.
+  if (isPart && folio.isDirty) attachBlockState(folio, blockBytes);
+  iomapInvalidateFolio(folio, offsetBytes, lengthBytes);
 }
 
 /** Fills `folio` from the inline data of a file that is longer than that. */
