@@ -71,6 +71,10 @@ export class Attempt implements Handle {
   readonly #finishes: (() => void)[] = [];
   readonly #commits: (() => void)[] = [];
   readonly #orders: OrderedIo[] = [];
+  /** Blocks of which the first has to be on disk before the second. */
+  readonly #pairs: [number, number][] = [];
+  /** Blocks that were changed since `changedBy` wants to know. */
+  #changed: Set<number> | null = null;
   #forgets: Range[] = [];
 
   /** Commits wait for data if `isOrdered`. */
@@ -103,6 +107,7 @@ export class Attempt implements Handle {
   }
 
   write(blocknr: number, seal?: Seal): Uint8Array {
+    this.#changed?.add(blocknr);
     const known = this.#table.get(blocknr);
     if (known !== undefined && known.touchedBy === this.#serial) {
       if (seal !== undefined) known.seal = seal;
@@ -118,6 +123,7 @@ export class Attempt implements Handle {
   }
 
   create(blocknr: number, seal?: Seal): Uint8Array {
+    this.#changed?.add(blocknr);
     this.#takeBack(blocknr);
     const known = this.#table.get(blocknr);
     if (known === undefined || known.touchedBy !== this.#serial) {
@@ -146,6 +152,39 @@ export class Attempt implements Handle {
     this.#commits.push(done);
   }
 
+  changedBy(change: () => void): Set<number> {
+    assert(this.#changed === null, "changes are counted for one at a time");
+    const changed = new Set<number>();
+    this.#changed = changed;
+    try {
+      change();
+    } finally {
+      this.#changed = null;
+    }
+    return changed;
+  }
+
+  order(first: Iterable<number>, then: Iterable<number>): void {
+    if (!this.#log.isOneByOne) return;
+    const firsts = new Set(first);
+    const thens = new Set(then);
+    for (const before of firsts) {
+      for (const after of thens) {
+        if (firsts.has(after) || thens.has(before)) continue;
+        // Each would have to be first; or a new block has taken over what others still hold.
+        const isInTheWay =
+          this.#current.isBehind(before, after) || this.#table.get(after)?.isNew === true;
+        if (!isInTheWay) this.#pairs.push([before, after]);
+        else if (!this.#isAlone) throw new TransactionFull(false);
+      }
+    }
+  }
+
+  follow(tid: number): void {
+    if (!this.#log.isOneByOne || tid !== this.tid || this.#isAlone) return;
+    throw new TransactionFull(false);
+  }
+
   orderIo(): () => void {
     const order: OrderedIo = { isEnded: false, transaction: null };
     if (this.#isOrdered) this.#orders.push(order);
@@ -162,6 +201,7 @@ export class Attempt implements Handle {
     for (let at = 0; at < this.#finishes.length; at++) this.#finishes[at]!();
     for (const range of this.#forgets) this.#free(range, transaction);
     for (const done of this.#commits) transaction.onCommit.push(done);
+    for (const [first, then] of this.#pairs) transaction.order(first, then);
     for (const order of this.#orders) {
       if (order.isEnded) continue;
       order.transaction = transaction;
@@ -278,6 +318,7 @@ export class Attempt implements Handle {
     this.#finishes.length = 0;
     this.#commits.length = 0;
     this.#orders.length = 0;
+    this.#pairs.length = 0;
     if (this.#forgets.length > 0) this.#forgets = [];
   }
 }

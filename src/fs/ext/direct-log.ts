@@ -5,14 +5,19 @@
  *     ordered data, new blocks  --flush-->  bitmaps, inodes, counts  --flush-->  the rest  --flush
  *     what is pointed to                    what owns it                         names, maps
  *
+ *     and where an operation has asked for an order (`Handle.order`)
+ *     a block with a new name   --flush-->  the block that has lost the old one    --flush
+ *
  *  1. Initialise before pointing: a new block is on disk before the inode or block that leads to
  *     it, and an inode before its name. An inode whose name is still there is mended by dropping
  *     the name.
  *  2. What is freed is taken again only when all of the commit is durable.
- *  3. A step without blocks costs nothing: a change of one inode is one write and one flush.
+ *  3. A file that gets another name has the old one until it has the new one, and what the new name
+ *     led to before stays until then.
+ *  4. A step without blocks costs nothing: a change of one inode is one write and one flush.
  *
  * After 4.12 of the specification of the journal, which follows the soft updates of BSD without
- * their rollbacks. Left out: an order between two names that change in one commit.
+ * their rollbacks: operations that would need these end the transaction before them.
  */
 import type { BlockDevice } from "../../block/block-device.ts";
 import { flushDevice } from "../../block/write-device.ts";
@@ -71,13 +76,34 @@ interface CopiedBlock extends HomeBlock {
   readonly isNew: boolean;
 }
 
-/** The blocks of a commit in the steps in which they are written. */
-function stepsOf(copies: readonly CopiedBlock[], fixed: FixedBlocks): readonly CopiedBlock[][] {
-  const steps: [CopiedBlock[], CopiedBlock[], CopiedBlock[]] = [[], [], []];
+/**
+ * The blocks of a commit in the steps in which they are written; `behind` tells which others a
+ * block has to follow, and goes round nowhere.
+ */
+function stepsOf(
+  copies: readonly CopiedBlock[],
+  fixed: FixedBlocks,
+  behind: ReadonlyMap<number, ReadonlySet<number>>,
+): readonly CopiedBlock[][] {
+  const byNumber = new Map(copies.map((copy) => [copy.blocknr, copy]));
+  const known = new Map<number, number>();
+  const stepOf = ({ blocknr, isNew }: CopiedBlock): number => {
+    let step = known.get(blocknr);
+    if (step !== undefined) return step;
+    step = fixed.has(blocknr) ? 1 : 2;
+    if (isNew) step = 0;
+    for (const first of behind.get(blocknr) ?? []) {
+      const before = byNumber.get(first);
+      if (before !== undefined) step = Math.max(step, stepOf(before) + 1);
+    }
+    known.set(blocknr, step);
+    return step;
+  };
+  const steps: CopiedBlock[][] = [[], [], []];
   for (const copy of copies) {
-    if (copy.isNew) steps[0].push(copy);
-    else if (fixed.has(copy.blocknr)) steps[1].push(copy);
-    else steps[2].push(copy);
+    const step = stepOf(copy);
+    while (steps.length <= step) steps.push([]);
+    steps[step]!.push(copy);
   }
   return steps;
 }
@@ -85,6 +111,7 @@ function stepsOf(copies: readonly CopiedBlock[], fixed: FixedBlocks): readonly C
 /** See the head of the file. */
 export class DirectLog implements LogSink {
   readonly maxBlocks: number = MAX_BLOCKS;
+  readonly isOneByOne = true;
   readonly isCrowded = false;
   readonly #device: BlockDevice;
   readonly #table: BlockTable;
@@ -123,7 +150,7 @@ export class DirectLog implements LogSink {
       write: async () => {
         this.#fixed ??= await this.#readFixed();
         await ordered;
-        for (const [step, blocks] of stepsOf(copies, this.#fixed).entries()) {
+        for (const [step, blocks] of stepsOf(copies, this.#fixed, transaction.behind).entries()) {
           if (this.#isAborted) throw new FsError("EIO", { detail: "writing was given up" });
           if (blocks.length > 0) await writeHome(this.#device, blocks, this.#blockBytes);
           const isWanted = blocks.length > 0 || (step === 0 && isOrdered);

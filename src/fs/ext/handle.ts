@@ -60,6 +60,21 @@ export interface Handle {
   /** Called once the operation cannot be lost any more. Never, if it is lost. */
   onCommit(done: () => void): void;
   /**
+   * Numbers of the blocks that are changed while `change` runs, whether they were before or not;
+   * without those of inodes, which are encoded at the end.
+   */
+  changedBy(change: () => void): Set<number>;
+  /**
+   * Without a journal none of the blocks `then` reaches the disk before all of `first` have; where
+   * these name the same block it has no order. It may throw to be run again after a commit.
+   */
+  order(first: Iterable<number>, then: Iterable<number>): void;
+  /**
+   * Without a journal what transaction `tid` has changed is on disk before anything that this
+   * operation changes. It may throw to be run again after a commit: to be called first.
+   */
+  follow(tid: number): void;
+  /**
    * Keeps the commit from ending until the returned function was called: for data that must be on
    * disk before the blocks that this operation allocated for it (ordered mode).
    */

@@ -197,16 +197,16 @@ function storeInode(ctx: ExtWriter, handle: Handle, inode: ExtInode): void {
     ctx.superblock.setFeature(handle, "roCompat", RO_COMPAT_LARGE_FILE);
   }
   encodeInode(inode, sb);
-  const block = tableBlock(ctx, handle, inode.ino);
+  const block = handle.write(inodeBlockOf(ctx, inode.ino));
   block.set(inode.raw, (((inode.ino - 1) % sb.inodesPerGroup) % sb.inodesPerBlock) * sb.inodeBytes);
 }
 
-/** The table block of inode `ino`, to be changed. */
-function tableBlock(ctx: ExtWriter, handle: Handle, ino: number): Uint8Array {
+/** Number of the table block of inode `ino`. */
+export function inodeBlockOf(ctx: ExtWriter, ino: number): number {
   const { sb, groups } = ctx;
   const group = Math.floor((ino - 1) / sb.inodesPerGroup);
   const index = Math.floor(((ino - 1) % sb.inodesPerGroup) / sb.inodesPerBlock);
-  return handle.write(groups.descriptor(group).inodeTable + index);
+  return groups.descriptor(group).inodeTable + index;
 }
 
 /** `i_extra_isize` of new inodes (`s_want_extra_isize`). */

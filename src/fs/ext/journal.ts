@@ -62,6 +62,7 @@ export interface JournalOptions {
 /** See the head of the file (`journal_t`). */
 export class Journal implements LogSink {
   readonly maxBlocks: number;
+  readonly isOneByOne = false;
   readonly #file: JournalFile;
   readonly #device: BlockDevice;
   readonly #clock: Clock;

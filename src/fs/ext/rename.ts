@@ -8,6 +8,8 @@
  *  1. The caller holds the locks of both directories and has made sure that no directory comes
  *     under itself; what can be seen here is refused here.
  *  2. Two names of one inode are renamed without any effect, as POSIX wants it.
+ *  3. Also without a journal a power cut leaves the old name or the new one, and the new name with
+ *     an inode if it had one.
  *
  * After fs/ext4/namei.c of Linux (`ext4_rename`, `ext4_cross_rename`) and `vfs_rename`.
  */
@@ -16,6 +18,7 @@ import { RENAME_EXCHANGE, RENAME_NOREPLACE } from "../vfs-write.ts";
 import { dirAdd, dirFindName, dirIsEmpty, dirRemove, dirReplace } from "./dir-write.ts";
 import type { Handle } from "./handle.ts";
 import type { ExtInode } from "./inode.ts";
+import { inodeBlockOf } from "./inode-write.ts";
 import { addDirLink, checkDirLinks, dropDirLink } from "./link-count.ts";
 import {
   checkDir,
@@ -98,10 +101,14 @@ function move(
     if (target !== undefined && !dirIsEmpty(ctx, target)) throw new FsError("ENOTEMPTY");
     if (target === undefined && isAcross) checkDirLinks(ctx, to.dir);
   }
-  if (target === undefined) {
-    dirAdd(ctx, handle, to.dir, to.name, source.ino, source.type, true);
-  } else dirReplace(ctx, handle, to.dir, to.name, source.ino, source.type);
-  dirRemove(ctx, handle, from.dir, from.name);
+  if (target !== undefined) handle.follow(source.syncTid); // The name never leads to nothing.
+  const made = handle.changedBy(() => {
+    if (target === undefined) {
+      dirAdd(ctx, handle, to.dir, to.name, source.ino, source.type, true);
+    } else dirReplace(ctx, handle, to.dir, to.name, source.ino, source.type);
+  });
+  const gone = handle.changedBy(() => dirRemove(ctx, handle, from.dir, from.name));
+  orderNames(ctx, handle, { from, to, made, gone, target });
   touchInode(ctx, handle, source);
   touchDir(ctx, handle, from.dir);
   if (isAcross) touchDir(ctx, handle, to.dir);
@@ -112,6 +119,25 @@ function move(
     else dropDir(ctx, handle, target);
   } else if (target !== undefined) dropLink(ctx, handle, target, false);
   return target?.linksCount === 0 ? target : undefined;
+}
+
+/** What a move has changed. */
+interface Moved {
+  readonly from: NameIn;
+  readonly to: NameIn;
+  /** Blocks with the new name, and blocks that have lost the old one. */
+  readonly made: Set<number>;
+  readonly gone: Set<number>;
+  readonly target: ExtInode | undefined;
+}
+
+/** Invariant 3. */
+function orderNames(ctx: ExtWriter, handle: Handle, moved: Moved): void {
+  const { from, to, made, gone, target } = moved;
+  if (target !== undefined) handle.order(made, [inodeBlockOf(ctx, target.ino)]);
+  if (target === undefined || to.dir.isInline) made.add(inodeBlockOf(ctx, to.dir.ino));
+  if (from.dir.isInline) gone.add(inodeBlockOf(ctx, from.dir.ino));
+  handle.order(made, gone);
 }
 
 function exchange(

@@ -100,6 +100,8 @@ export class Transaction {
   readonly freed: Set<JournalBlock> = new Set();
   /** Numbers of freed blocks with copies in the log (`j_revoke`). */
   readonly revokes: Set<number> = new Set();
+  /** Blocks that others of it have to precede on disk, by number, where there is no journal. */
+  readonly behind: Map<number, Set<number>> = new Map();
   /** After the commit: blocks whose newest committed copy is its (`t_checkpoint_list`). */
   readonly checkpoint: Set<JournalBlock> = new Set();
   readonly onCommit: (() => void)[] = [];
@@ -119,6 +121,25 @@ export class Transaction {
       this.onCommit.length === 0 &&
       this.#orderedCount === 0
     );
+  }
+
+  /** True if block `blocknr` has to be on disk after block `first`, by whatever way. */
+  isBehind(blocknr: number, first: number): boolean {
+    const seen = new Set([blocknr]);
+    for (const at of seen) {
+      for (const before of this.behind.get(at) ?? []) {
+        if (before === first) return true;
+        seen.add(before);
+      }
+    }
+    return false;
+  }
+
+  /** Has block `then` on disk after block `first`. */
+  order(first: number, then: number): void {
+    const known = this.behind.get(then);
+    if (known === undefined) this.behind.set(then, new Set([first]));
+    else known.add(first);
   }
 
   /** Notes that data is under way which must be on disk first. */
@@ -157,6 +178,8 @@ export interface LogSink {
   isLogged(blocknr: number): boolean;
   /** True if a transaction of `maxBlocks` blocks can be committed without waiting for space. */
   hasRoom(): boolean;
+  /** True if the blocks of a transaction reach the disk one by one, so that their order counts. */
+  readonly isOneByOne: boolean;
   /** True if it would be good to `checkpoint` before room is needed. */
   readonly isCrowded: boolean;
   /**
