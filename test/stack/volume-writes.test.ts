@@ -1,12 +1,13 @@
 /**
- * A volume that is open for writing, as a whole: one writer, watching, locking, freezing, used ranges,
- * files without a name, and what is left when it is closed.
+ * A volume that is open for writing, as a whole: one writer, watching, locking, freezing, used
+ * ranges, files without a name, and what is left when it is closed.
  */
 import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { openImage } from "../../src/front/open-image.ts";
 import type { Volume } from "../../src/front/volume.ts";
+import { realClock } from "../../src/lib/clock.ts";
 import { MIB } from "../../src/lib/units.ts";
 import { CountingStore } from "../../src/store/counting-store.ts";
 import { MemoryStore } from "../../src/store/memory-store.ts";
@@ -93,7 +94,7 @@ describe.skipIf(!hasTools)("a volume that is open for writing", () => {
       isDone = true;
     });
     expect(await volume.fs.readFile("/dir/3", "utf8")).toBe("content 3".repeat(3));
-    await new Promise((resolve) => setImmediate(resolve));
+    await realClock.turn();
     expect(isDone).toBe(false);
     expectClean(copy);
     expect(field(copy, "Filesystem features")).not.toContain("needs_recovery");
@@ -174,12 +175,12 @@ describe.skipIf(!hasTools)("a volume that is open for writing", () => {
         events.push(`${event.eventType} ${String(event.filename)}`);
       }
     })();
-    await new Promise((resolve) => setImmediate(resolve));
+    await realClock.turn();
     await volume.fs.writeFile("/seen/a", "x");
     await volume.fs.rename("/seen/a", "/b");
     await volume.fs.writeFile("/elsewhere", "x");
     await volume.fs.mkdir("/seen/sub");
-    await new Promise((resolve) => setImmediate(resolve));
+    await realClock.turn();
     leaving.abort();
     await expect(watching).rejects.toMatchObject({ name: "AbortError" });
     await volume.fs.unlink("/b");

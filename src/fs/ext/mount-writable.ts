@@ -101,8 +101,8 @@ export class ExtMount {
   }
 
   /**
-   * Notes in the superblock that the image is damaged, or could not be written, as `error` says; the
-   * next check looks at all of it (`save_error_info`).
+   * Notes in the superblock that the image is damaged, or could not be written, as `error` says;
+   * the next check looks at all of it (`save_error_info`).
    */
   async recordError(error: Error, where: string): Promise<void> {
     const code = ERROR_CODES.get(error instanceof FsError ? error.code : "") ?? ERROR_IO;

@@ -162,8 +162,8 @@ export function extLink(
 }
 
 /**
- * Takes `name` out of `dir`, and returns the inode that it led to. With `mayEvict` an inode that has
- * lost its last name and is in nobody's hands is deleted at once, if that is little work.
+ * Takes `name` out of `dir`, and returns the inode that it led to. With `mayEvict` an inode that
+ * has lost its last name and is in nobody's hands is deleted at once, if that is little work.
  *
  * @throws {FsError} `ENOENT`; `EISDIR`; `EPERM` for what is immutable or append-only; `EUCLEAN`,
  *   `EBADMSG` for damage
