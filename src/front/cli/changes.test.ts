@@ -160,14 +160,54 @@ describe.skipIf(!hasE2fs)("what is refused is told in a sentence", () => {
     });
   });
 
-  test("every command has help with examples", async () => {
-    const verbs =
-      "put cp rm mv mkdir ln chmod chown setfattr touch truncate fallocate import export mkfs check trim tune edit";
-    for (const verb of verbs.split(" ")) {
-      const { exitCode, text } = await quire([verb, "--help"]);
-      expect([verb, exitCode]).toEqual([verb, 0]);
-      expect(text).toContain(`Examples:\n`);
-      expect(text).toContain(`quire ${verb} `);
+  test("every example of what writes runs as it is written", async () => {
+    const { text: overview } = await quire(["--help"]);
+    const commands = overview.slice(overview.indexOf("Commands:"));
+    const reading = "info tree ls find du cat stat map manifest get overview".split(" ");
+    const verbs = [...commands.matchAll(/^ {2}(\w+) .*<image>/gm)]
+      .map((match) => match[1]!)
+      .filter((verb) => !reading.includes(verb));
+    expect(verbs.length).toBe(19);
+    const host = join(scratch, "host");
+    const tree = join(host, "rootfs");
+    for (const name of ["bin", "etc", "home/pi", "srv", "var/cache/apt", "var/log"]) {
+      fs.mkdirSync(join(tree, name), { recursive: true });
     }
+    const files = "bin/busybox etc/motd etc/shadow etc/hostname.new etc/fstab var/log/syslog";
+    for (const name of files.split(" ")) fs.writeFileSync(join(tree, name), name);
+    fs.writeFileSync(join(tree, "big"), Buffer.alloc(3 * 2 ** 20, 1));
+    fs.writeFileSync(join(tree, "swap"), "");
+    for (const name of ["a", "b"]) fs.writeFileSync(join(host, name), name);
+    fs.mkdirSync(join(host, "etc"));
+    runTool("tar", ["-C", tree, "-cf", join(host, "rootfs.tar"), "."]);
+    process.env["EDITOR"] = "true";
+    for (const verb of verbs) {
+      const { text } = await quire([verb, "--help"]);
+      const examples = text
+        .slice(text.indexOf("Examples:\n"))
+        .match(/^ {2}(?:\w+=\S+ )?quire .*/gm);
+      expect([verb, examples === null]).toEqual([verb, false]);
+      for (const example of examples!) {
+        const image = join(scratch, `example-${images++}.img`);
+        if (verb !== "mkfs") await quire(["mkfs", image, "--from", tree, "--size", "128M"]);
+        const words = example
+          .replace(/^.*?quire /, "")
+          .replace(/ > \S+$/, "")
+          .split(" ");
+        const args = words.map((word, at) => {
+          if (word === "disk.img" || word === "root.img") return image;
+          const isHost = /^(?:\.\/\S+|a|b|rootfs\.tar|all\.tar)$/.test(word);
+          return isHost && words[at - 1] !== "-n" ? join(host, word) : word;
+        });
+        const wanted = { example, exitCode: 0, stderr: "" };
+        const { exitCode, stderr } = await quire(args);
+        // Setting an attribute comes before removing it.
+        const isLater = example.includes("setfattr disk.img -x");
+        if (isLater) expect([exitCode, stderr.includes("ENODATA")]).toEqual([1, true]);
+        else expect({ example, exitCode, stderr }).toEqual(wanted);
+        check(image);
+      }
+    }
+    delete process.env["EDITOR"];
   });
 });

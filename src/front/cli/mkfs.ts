@@ -34,8 +34,9 @@ import { ownerChoice } from "./owner-option.ts";
 import { actionText, writeTree } from "./put.ts";
 
 /** All is written down after so much, in the same places of each run, before the flusher does. */
-const SYNC_BYTES = 8 * MIB;
-const CACHE_BYTES = 256 * MIB;
+const SYNC_BYTES = 4 * MIB;
+/** Of one size in all runs, whatever `--cache` says: what is written when depends on it. */
+const CACHE_BYTES = 128 * MIB;
 const AUTO_BLOCK_BYTES = PAGE_BYTES;
 const AUTO_BYTES_MIN = 2 * MIB;
 const AUTO_TRIES = 12;
@@ -192,7 +193,7 @@ class Making {
       unlogged: true,
       clock: this.#clock,
       random,
-      cache: this.#options.cache ?? CACHE_BYTES,
+      cache: CACHE_BYTES,
       atime: "noatime",
       signal: this.#context.signal,
     });

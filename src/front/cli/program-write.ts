@@ -128,7 +128,7 @@ function addNames(program: Command, context: CommandContext): void {
     program,
     "mkdir <image> <paths...>",
     "make directories",
-    "  quire mkdir disk.img /srv\n  quire mkdir -p -m 700 disk.img /srv/a/b\n",
+    "  quire mkdir disk.img /opt\n  quire mkdir -p -m 700 disk.img /opt/a/b\n",
   )
     .option("-p, --parents", "make what is missing above too; one that is there is no error")
     .option("-m, --mode <mode>", "as chmod takes it (default 0755)")

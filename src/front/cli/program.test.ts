@@ -198,11 +198,8 @@ describe("help", () => {
     expect((await quire(["--version"])).text).toBe("1.2.3\n");
   });
 
-  test("every example runs as it is written", async () => {
-    const { text: overview } = await quire(["--help"]);
-    const commands = overview.slice(overview.indexOf("Commands:"));
-    const verbs = [...commands.matchAll(/^ {2}(\w+) .*<image>/gm)].map((match) => match[1]!);
-    expect(verbs.length).toBe(11);
+  test("every example of what reads runs as it is written", async () => {
+    const verbs = "info tree ls find du cat stat map manifest get overview".split(" ");
     for (const verb of verbs) {
       const { text } = await quire([verb, "--help"]);
       const examples = text.slice(text.indexOf("Examples:\n")).match(/^ {2}quire .*/gm) ?? [];
