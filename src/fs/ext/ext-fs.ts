@@ -23,12 +23,14 @@ import { ExtVolumeWriter } from "./ext-volume-writer.ts";
 import { COMPAT_HAS_JOURNAL, INCOMPAT_MMP, INCOMPAT_RECOVER, unknownRoCompat } from "./features.ts";
 import { type AtimePolicy, FileContent } from "./file-content.ts";
 import { type FoundSuperblock, findSuperblock, type SuperblockChoice } from "./find-superblock.ts";
+import { primarySuperblockBlock } from "./group.ts";
 import { EXT_ROOT_INO, SB, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "./layout.ts";
 import { type MmpState, readMmp } from "./mmp.ts";
 import { mountWritable } from "./mount-writable.ts";
 import { type OrphanProgress, readOrphans } from "./orphan.ts";
 import { type JournalInfo, replayIntoMemory } from "./recovery.ts";
 import { type DoubtHandler, readSuperblock, Superblock } from "./superblock.ts";
+import { superblockFromLog } from "./superblock-from-log.ts";
 import { sumGroups } from "./usage.ts";
 import { mayUseReserve } from "./write-support.ts";
 
@@ -131,6 +133,27 @@ async function recoveredSuperblock(
   return readSuperblock(bytes, device.sizeBytes, onDoubt);
 }
 
+/** The superblock to mount with: that of `options`, or that of the log where it is torn. */
+async function findMounted(
+  bdev: BlockDevice,
+  cache: PageCache,
+  options: ExtMountOptions,
+  onDoubt: DoubtHandler | undefined,
+  warn: (text: string) => void,
+): Promise<FoundSuperblock> {
+  const { superblock = "primary", noload, signal } = options;
+  try {
+    return await findSuperblock(bdev, superblock, onDoubt, signal);
+  } catch (thrown) {
+    const isTorn = thrown instanceof FsError && thrown.code === "EBADMSG";
+    if (!isTorn || superblock === "backup" || noload === true) throw thrown;
+    const sb = await superblockFromLog(bdev, cache, options);
+    if (sb === undefined) throw thrown;
+    warn("the superblock is torn: the copy in the journal is used");
+    return { sb, blocknr: primarySuperblockBlock(sb), isBackup: false };
+  }
+}
+
 /** The protection block, or undefined when there is none that can be read; says who is there. */
 async function checkMmp(core: ExtCore, signal?: AbortSignal): Promise<MmpState | undefined> {
   if (!core.sb.hasIncompat(INCOMPAT_MMP)) return undefined;
@@ -188,7 +211,7 @@ export async function mountExt(
   const note: DoubtHandler = (doubt) => warnings.add(doubt.message);
   const onDoubt = options.salvage === true ? note : undefined;
   const { signal } = options;
-  const found = await findSuperblock(bdev, options.superblock ?? "primary", onDoubt, signal);
+  const found = await findMounted(bdev, cache, options, onDoubt, warnings.add);
   if (found.isBackup) {
     warnings.add(
       `the copy of the superblock in block ${found.blocknr} is used, as it was asked for: ` +

@@ -182,7 +182,7 @@ function warnOfErrno(ctx: ExtContext, { errno }: JournalSuperblock): void {
 }
 
 /** Home blocks with the device blocks of their copies. */
-function replayedBlocks(journal: OpenJournal, contents: LogContents): ReplayedBlock[] {
+export function replayedBlocks(journal: OpenJournal, contents: LogContents): ReplayedBlock[] {
   const blocks: ReplayedBlock[] = [];
   for (const [home, { journalBlock, isEscaped }] of contents.copies) {
     blocks.push({ home, copy: journal.found.map.locate(journalBlock).physical, isEscaped });

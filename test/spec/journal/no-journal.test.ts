@@ -179,7 +179,9 @@ describe("names without a journal", () => {
 
 describe("J105 the state of an image without a journal", () => {
   test("says that it is in use before the first change, and is valid after close", async () => {
-    const images = await cutsOf(9, ({ fs }) => fs.mkdir("/d"));
+    const images = await cutsOf(9, async ({ fs }) => {
+      await fs.mkdir("/d");
+    });
     for (const bytes of images) expect(le16(bytes, 1024 + SB.s_state) & VALID).toBe(0);
     const bytes = images.at(-1)!.slice();
     const volume = await openImage(bytes, { writable: true });
