@@ -45,8 +45,8 @@ class TimedVolume {
     this.fs = new VolumeFs(fileSystem, context);
   }
 
-  static async open(): Promise<TimedVolume> {
-    const path = makeImage(scratch, `image-${imageCount++}`, EXT4, { sizeText: "8M" });
+  static async open(args: readonly string[] = EXT4): Promise<TimedVolume> {
+    const path = makeImage(scratch, `image-${imageCount++}`, args, { sizeText: "8M" });
     const bytes = new Uint8Array(readFileSync(path));
     const time = new VirtualTime();
     const { clock } = time;
@@ -85,8 +85,11 @@ class TimedVolume {
 }
 
 describe.skipIf(!hasTools)("freezing", () => {
-  test("a file without a name that is closed meanwhile waits, and nothing waits for it", async () => {
-    const volume = await TimedVolume.open();
+  test.each([
+    ["with a journal", EXT4],
+    ["without one", [...EXT4, "-O", "^has_journal"]],
+  ])("%s: a file without a name that is closed meanwhile waits for the end", async (_, args) => {
+    const volume = await TimedVolume.open(args);
     const { fs, time, writer } = volume;
     const handle = await time.settle(fs.open("/file", "w+"));
     await time.settle(handle.writeFile("content"));

@@ -22,7 +22,7 @@ import type { Random } from "../../lib/random.ts";
 import { ExtCore } from "./core.ts";
 import { finishInodes } from "./evict.ts";
 import { applyFastCommits } from "./fast-commit-apply.ts";
-import { INCOMPAT_MMP, RO_COMPAT_ORPHAN_PRESENT } from "./features.ts";
+import { COMPAT_HAS_JOURNAL, INCOMPAT_MMP, RO_COMPAT_ORPHAN_PRESENT } from "./features.ts";
 import type { FoundSuperblock } from "./find-superblock.ts";
 import { SB, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "./layout.ts";
 import { MmpGuard } from "./mmp-guard.ts";
@@ -82,10 +82,25 @@ export class ExtMount {
     this.#hasJournal = parts.hasJournal;
   }
 
-  /** Marks the image as whole: all must be home, and nothing may be changed until `markInUse`. */
+  /**
+   * Marks the image as whole: all must be home, and nothing may be changed until `markInUse`. One
+   * with inodes that only a check would find stays in use.
+   */
   async markClean(): Promise<void> {
     const { superblock } = this.writer;
-    await superblock.writeNow(this.core.bdev, (raw) => patchClosed(raw, this.#wasValid));
+    const isValid = this.#wasValid && !this.#hasLostInodes;
+    await superblock.writeNow(this.core.bdev, (raw) => patchClosed(raw, isValid));
+  }
+
+  /** True if an inode without a name is not deleted, and on no list, as there is no journal. */
+  get #hasLostInodes(): boolean {
+    const { inodes, sb } = this.core;
+    if (sb.hasCompat(COMPAT_HAS_JOURNAL)) return false;
+    for (const { ino, mode, linksCount, dtime, isDeleted } of inodes.inodes()) {
+      const isInUse = mode !== 0 && dtime === 0 && !isDeleted && ino >= sb.firstIno;
+      if (isInUse && linksCount === 0) return true;
+    }
+    return false;
   }
 
   /** Takes `markClean` back. */
