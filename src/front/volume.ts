@@ -47,6 +47,12 @@ export interface VolumeOptions {
    * off, which leaves it in need of e2fsck.
    */
   readonly unlogged?: boolean | undefined;
+  /**
+   * What a crash leaves of data that was just written: with "ordered" a file shows nothing that was
+   * there before it, with "writeback" it may. As the image says, else "ordered"; "journal" is not
+   * offered.
+   */
+  readonly data?: "ordered" | "writeback" | "journal" | undefined;
   /** In whose name: 0, which may do all, by default. */
   readonly uid?: number | undefined;
   readonly gid?: number | undefined;
@@ -256,7 +262,8 @@ function mountOptions(
   const { uid = 0, gid = 0, groups = [] } = options;
   const caller = { uid, gids: [gid, ...groups] };
   const isUnlogged = options.unlogged;
-  const mount: ExtMountOptions = { ...base, atime: options.atime, caller, isUnlogged };
+  const { atime, data } = options;
+  const mount: ExtMountOptions = { ...base, atime, caller, isUnlogged, data };
   if (options.journal === undefined) return mount;
   const journalDevice = new StoreBlockDevice(options.journal, { clock });
   devices.push(journalDevice);

@@ -18,6 +18,7 @@ import type { Clock } from "../../lib/clock.ts";
 import { FsError } from "../../lib/errno.ts";
 import { Random } from "../../lib/random.ts";
 import { ExtCore } from "./core.ts";
+import type { DataMode } from "./data-mode.ts";
 import { ExtFileSystem } from "./ext-file-system.ts";
 import { ExtVolumeWriter } from "./ext-volume-writer.ts";
 import { COMPAT_HAS_JOURNAL, INCOMPAT_MMP, INCOMPAT_RECOVER, unknownRoCompat } from "./features.ts";
@@ -48,6 +49,8 @@ export interface ExtMountOptions {
   readonly random?: Random | undefined;
   /** Write past the journal: for an image that nobody needs if writing is broken off. */
   readonly isUnlogged?: boolean | undefined;
+  /** How data and the journal go together; as the superblock says, or "ordered". */
+  readonly data?: DataMode | undefined;
   /** What becomes of file data that cannot be written: forgotten as in the kernel, or kept. */
   readonly onWriteError?: "drop" | "keep" | undefined;
   /** Which reads bring access times up to date; "relatime" by default. */
@@ -250,8 +253,8 @@ async function openWritable(
     throw new FsError("EINVAL", { detail });
   }
   const random = options.random ?? Random.ofPlatform();
-  const { isUnlogged } = options;
-  const write = { clock, random, journalDevice, signal, isUnlogged };
+  const { isUnlogged, data } = options;
+  const write = { clock, random, journalDevice, signal, isUnlogged, data };
   const mount = await mountWritable(bdev, cache, found, write, warnings.add);
   try {
     const { core, journal } = mount;

@@ -20,6 +20,7 @@ import { le16 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
 import type { Random } from "../../lib/random.ts";
 import { ExtCore } from "./core.ts";
+import { type DataMode, isDataOrdered } from "./data-mode.ts";
 import { finishInodes } from "./evict.ts";
 import { applyFastCommits } from "./fast-commit-apply.ts";
 import { COMPAT_HAS_JOURNAL, INCOMPAT_MMP, RO_COMPAT_ORPHAN_PRESENT } from "./features.ts";
@@ -49,6 +50,8 @@ export interface WritableOptions extends RecoverOptions {
   readonly random: Random;
   /** Write past the journal, as if there were none. */
   readonly isUnlogged?: boolean | undefined;
+  /** How data and the journal go together; as the superblock says, or "ordered". */
+  readonly data?: DataMode | undefined;
 }
 
 /** What is behind `ExtMount`, for its constructor. */
@@ -190,7 +193,7 @@ async function freshCore(
  *
  * @throws {FsError} `EROFS` for an image that may not be written, with the reason; `EBUSY` for one
  *   that another machine has; `EUCLEAN`/`EBADMSG` for a damaged one or a damaged journal,
- *   `EOPNOTSUPP` for an external journal that was not given, `EIO`
+ *   `EOPNOTSUPP` for an external journal that was not given and for `data=journal`, `EIO`
  */
 export async function mountWritable(
   bdev: BlockDevice,
@@ -200,6 +203,7 @@ export async function mountWritable(
   warn: (text: string) => void,
 ): Promise<ExtMount> {
   checkWritable(bdev, found);
+  const isOrdered = isDataOrdered(found.sb, options.data, warn);
   const hasMmp = found.sb.hasIncompat(INCOMPAT_MMP);
   const device = hasMmp ? new RevocableDevice(bdev, options.clock) : bdev;
   let core = new ExtCore(found.sb, found.blocknr, device, cache, warn, false);
@@ -218,7 +222,7 @@ export async function mountWritable(
       core = await freshCore(device, cache, warn, found.blocknr, options.signal);
     }
     const log = options.isUnlogged === true ? undefined : recovered.file;
-    transactions = openTransactions(core, log, options.clock);
+    transactions = openTransactions(core, log, options.clock, isOrdered);
     return await openMount(core, transactions, options, {
       guard,
       journal: recovered.journal,
