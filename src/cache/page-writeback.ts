@@ -30,6 +30,9 @@ import { AOP_WRITEPAGE_ACTIVATE, WB_SYNC_ALL, type WritebackControl } from "./wr
 /** Work before the loop gets a turn (rule JS-5); with the last folio's it stays below 5 ms. */
 const WORK_MS_PER_TURN = 4;
 
+/** Attempts to write when memory has got better, though it was not enough for the first one. */
+const ATTEMPTS_MAX = 2;
+
 /**
  * Makes `folio` dirty in `mapping`, without asking the file system (`filemap_dirty_folio`): flag,
  * mark, counters, and the inode. False if it was dirty. Its block state is left alone. Never waits.
@@ -337,7 +340,10 @@ export function doWritepages(mapping: AddressSpace, wbc: WritebackControl): Mayb
   return repeatWritepages(mapping, wbc, before);
 }
 
-/** Repeats until it works, or nothing is in flight and no attempt has made memory any better. */
+/**
+ * Repeats while memory gets better and, when it does not, waits for what is in flight: that others
+ * take folios up in vain, as we do, is no reason to go on.
+ */
 async function repeatWritepages(
   mapping: AddressSpace,
   wbc: WritebackControl,
@@ -345,21 +351,25 @@ async function repeatWritepages(
 ): Promise<Errno> {
   const { cache } = mapping;
   let best = before;
-  for (let status: Errno = -ENOMEM; ; ) {
-    if (status !== -ENOMEM) return status;
-    if (cache.nrWriteback > 0) {
-      await cache.writebackWaiters.wait();
-    } else {
-      const now = memoryOf(mapping);
-      if (now.unwrittenPages >= best.unwrittenPages && now.freeFrames <= best.freeFrames) {
-        return status;
-      }
+  let attemptsLeft = 0;
+  for (;;) {
+    const now = memoryOf(mapping);
+    if (now.unwrittenPages < best.unwrittenPages || now.freeFrames > best.freeFrames) {
       best = {
         unwrittenPages: Math.min(now.unwrittenPages, best.unwrittenPages),
         freeFrames: Math.max(now.freeFrames, best.freeFrames),
       };
+      attemptsLeft = ATTEMPTS_MAX;
     }
-    status = await callWritepages(mapping, wbc);
+    if (attemptsLeft > 0) {
+      attemptsLeft--;
+      const status = await callWritepages(mapping, wbc);
+      if (status !== -ENOMEM) return status;
+    } else if (cache.nrWriteback > 0) {
+      await cache.writebackWaiters.wait();
+    } else {
+      return -ENOMEM;
+    }
   }
 }
 
