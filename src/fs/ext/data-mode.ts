@@ -18,7 +18,7 @@ import type { Superblock } from "./superblock.ts";
 /** What may be asked for. */
 export type DataMode = "ordered" | "journal" | "writeback";
 
-/** Bits of `s_default_mount_opts` (`EXT4_DEFM_JMODE`). */
+/** Bits of `s_default_mount_opts` (`EXT4_DEFM_*`). */
 const JMODE_MASK = 0x60;
 const JMODE_DATA = 0x20;
 const JMODE_WBACK = 0x60;

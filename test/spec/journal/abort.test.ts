@@ -170,7 +170,9 @@ describe("a volume that another machine has taken", () => {
     const volume = await passing(clock, openImage(store, options));
     await volume.fs.writeFile("/file", "kept");
     await passing(clock, volume.sync());
-    await volume.fs.writeFile("/file", "lost");
+    const file = await volume.fs.open("/file", "r+");
+    await file.write("lost"); // Its block has a place: nothing but the device is in the way.
+    await file.close();
     const block = le32(bytes, 1024 + SB.s_mmp_block) * BLOCK_BYTES;
     putLe32(bytes, block + MMP.mmp_seq, 77);
     const { writeCount } = store;

@@ -74,7 +74,7 @@ async function letterAt(fs: Fs, path: string): Promise<string> {
   }
 }
 
-/** Expects of each image, as it is and as e2fsck leaves it, that one of `paths` leads to `letter`. */
+/** Expects that in each image, and as e2fsck leaves it, one of the paths leads to its letter. */
 async function expectReached(
   images: readonly Uint8Array[],
   wanted: readonly (readonly [letters: string, ...paths: string[]])[],
