@@ -160,7 +160,7 @@ class Task {
     const bytes = this.files.get(name)!;
     await using handle = await this.#fs.open(name, "r+");
     await this.#remove(name);
-    expect(equalBytes(new Uint8Array(await handle.readFile()), bytes)).toBe(true);
+    expect(equalBytes((await handle.readFile()) as Uint8Array, bytes)).toBe(true);
     await handle.write(bytes, 0, Math.min(bytes.length, WRITE_BYTES_MAX), 0);
   }
 }
