@@ -212,8 +212,11 @@ async function punch(files: FileWriting, inode: ExtInode, request: Request): Pro
   await withoutFills(files, inode, async () => {
     await zeroInBlock(files, inode, startBytes, firstWhole);
     await zeroInBlock(files, inode, endWhole, endBytes);
-    // What is punched may have been to raise the size on disk.
-    await ctx.transactions.run((handle) => setSize(files, handle, inode, inode.size));
+    await ctx.transactions.run((handle) => {
+      // What would have raised the size on disk is punched: what is behind a hole raises it later.
+      if (endBytes >= inode.size) setSize(files, handle, inode, inode.size);
+      else stamp(ctx, handle, inode, "mtime", "ctime");
+    });
     if (endWhole <= firstWhole) return;
     await truncateInodePagesRange(files.mappings.of(inode), firstWhole, endWhole - 1);
     await freeBlocks(files, inode, firstWhole / blockBytes, endWhole / blockBytes);

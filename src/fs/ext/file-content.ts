@@ -121,7 +121,8 @@ export class FileContent {
 
   /**
    * Has the data of `from` written where its name is about to take the place of another
-   * (`auto_da_alloc`): else a crash could leave an empty file in place of the old one.
+   * (`auto_da_alloc`): else a crash could leave an empty file in place of the old one, or one of
+   * zeros if it was preallocated.
    */
   beforeReplace(from: NamePlace, to: NamePlace, signal?: AbortSignal): MaybeAsync<void> {
     const ctx = this.#ctx;
@@ -131,7 +132,7 @@ export class FileContent {
       return ino === 0 ? undefined : ctx.inode(ino);
     }, signal);
     return andThen(found, (inode) => {
-      if (inode?.delalloc === undefined || inode.mapping === undefined) return;
+      if (inode?.mapping === undefined) return;
       // Its errors stay with the file, and are told to whoever has it open.
       return andThen(filemapWriteAndWaitRange(inode.mapping, 0, Infinity), () => undefined);
     });
