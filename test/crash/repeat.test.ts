@@ -18,6 +18,14 @@ const LINES: readonly (readonly [what: string, line: string])[] = [
     "ext4-1k | 1 | create a/y; write a/y 0 5000; fsync a/y | 22 torn 353",
   ],
   ["a directory synced after a file in it", "ext4-1k | 74 | setxattr b/x 20; fsyncdir b | 10 all"],
+  [
+    "a hole before data that is not written",
+    "ext4-1k | 6354 | tmpfile b/y 5000; fsyncdir b; punch b/y 668 3628; fsyncdir b | 23 but 0",
+  ],
+  [
+    "a file that was preallocated, and replaces another",
+    "ext4-1k | 0 | tmpfile a/y 5000; fallocate a/y 0 6000; rename a/y b/x; fsyncdir b | 14 none",
+  ],
 ];
 
 test.skipIf(!hasTools).each(LINES)("%s is what it should be", async (_what, line) => {

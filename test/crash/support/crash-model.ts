@@ -9,6 +9,18 @@
  * had been begun above. Times are numbers of events of the disk.
  */
 
+/** What a file has after one of its changes. */
+export interface CrashContent {
+  readonly bytes: Uint8Array;
+  /** From this time on it may be there. */
+  readonly since: number;
+  /**
+   * The change sets the size at once, whether what was written before it has been written out or
+   * not: that may read as zeros.
+   */
+  readonly isResized: boolean;
+}
+
 /** A file, directory or symlink, whatever names it has. */
 export class CrashNode {
   readonly kind: "file" | "directory" | "symlink";
@@ -16,8 +28,7 @@ export class CrashNode {
   target = "";
   links = 1;
   readonly xattrs: Map<string, string> = new Map();
-  /** Contents one after the other, and the times at which they may be there. */
-  readonly contents: { readonly bytes: Uint8Array; readonly since: number }[] = [];
+  readonly contents: CrashContent[] = [];
   /** Number of the last tree that a change of this node has made. */
   tree = 0;
   /** Number of the tree in which it got its first name. */
@@ -114,8 +125,8 @@ export class CrashModel {
   }
 
   /** The file has `bytes` from now on, or is on its way there. */
-  changeContent(node: CrashNode, bytes: Uint8Array): void {
-    node.contents.push({ bytes, since: this.#now() });
+  changeContent(node: CrashNode, bytes: Uint8Array, isResized = false): void {
+    node.contents.push({ bytes, since: this.#now(), isResized });
   }
 
   /** Takes the last change of the tree back: it was refused. */
@@ -154,7 +165,7 @@ export class CrashModel {
   }
 
   /** The contents that bytes of `node` may be of, after a power cut at `time` that left `tree`. */
-  contentsAt(node: CrashNode, time: number, tree: number): readonly Uint8Array[] {
+  contentsAt(node: CrashNode, time: number, tree: number): readonly CrashContent[] {
     let oldest = 0;
     for (const promised of this.promises) {
       if (promised.time > time) continue;
@@ -168,7 +179,7 @@ export class CrashModel {
       }
     }
     const possible = node.contents.filter(({ since }, at) => at <= oldest || since <= time);
-    return possible.slice(oldest).map(({ bytes }) => bytes);
+    return possible.slice(oldest);
   }
 
   /** Differs where something else is promised, or has been begun. */

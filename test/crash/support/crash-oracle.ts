@@ -4,7 +4,13 @@
 
 import type { Volume } from "../../../src/front/volume.ts";
 import { PAGE_BYTES, roundUp } from "../../../src/lib/units.ts";
-import { type CrashModel, type CrashNode, type CrashTree, nodeFacts } from "./crash-model.ts";
+import {
+  type CrashContent,
+  type CrashModel,
+  type CrashNode,
+  type CrashTree,
+  nodeFacts,
+} from "./crash-model.ts";
 
 /** A tree as it was found. */
 export interface FoundTree {
@@ -77,7 +83,7 @@ export function judgeRepaired(
   for (const [node, tree] of files) {
     const names = model.trees.slice(tree, newest + 1).map(({ nodes }) => namesOf(nodes, node));
     if (names.some((list) => list.length === 0)) continue; // It is being deleted.
-    const wrong = promisedWrong(found, node, names.flat(), model.contentsAt(node, time, newest));
+    const wrong = promisedWrong(found, node, names.flat(), model.contentsAt(node, time, 0));
     if (wrong !== undefined) return wrong;
   }
   return undefined;
@@ -91,7 +97,7 @@ function promisedWrong(
   found: FoundTree,
   node: CrashNode,
   names: readonly string[],
-  allowed: readonly Uint8Array[],
+  allowed: readonly CrashContent[],
 ): string | undefined {
   const [path] = [...found.facts]
     .filter(([, facts]) => facts.startsWith(`file ${node.ino} `))
@@ -99,14 +105,14 @@ function promisedWrong(
     .filter((name) => names.includes(name) || name.startsWith(`${LOST}/`));
   if (path === undefined) return `inode ${node.ino} has none of its names ${names.join(", ")}`;
   const bytes = found.contents.get(path)!;
-  const [promised, ...later] = allowed;
-  if (later.length === 0) {
+  if (allowed.length === 1) {
     const wrong = contentWrong(bytes, allowed);
     return wrong === undefined ? undefined : `${path}: ${wrong}`;
   }
   // What it is on its way to may hold stale bytes.
-  const safe = Math.min(promised!.length, bytes.length, ...later.map(({ length }) => length));
-  const cut = allowed.map((content) => content.subarray(0, safe));
+  const lengths = allowed.map((content) => content.bytes.length);
+  const safe = Math.min(bytes.length, ...lengths);
+  const cut = allowed.map((content) => ({ ...content, bytes: content.bytes.subarray(0, safe) }));
   const wrong = contentWrong(bytes.subarray(0, safe), cut);
   return wrong === undefined ? undefined : `${path}: ${wrong}`;
 }
@@ -138,31 +144,34 @@ function contentsWrong(
 }
 
 /** What is wrong with `bytes` as a mixture of `allowed`, the oldest first. */
-export function contentWrong(
-  bytes: Uint8Array,
-  allowed: readonly Uint8Array[],
-): string | undefined {
-  if (allowed.some((content) => Buffer.compare(content, bytes) === 0)) return undefined;
-  const isSizeAllowed = allowed.some(({ length }, at) => {
-    const before = at === 0 ? length : allowed[at - 1]!.length;
+function contentWrong(bytes: Uint8Array, allowed: readonly CrashContent[]): string | undefined {
+  if (allowed.some((content) => Buffer.compare(content.bytes, bytes) === 0)) return undefined;
+  const lengths = allowed.map((content) => content.bytes.length);
+  const isSizeAllowed = lengths.some((length, index) => {
+    const before = lengths[index - 1] ?? length;
     // A file that grows may have grown in part.
     return bytes.length === length || (bytes.length > before && bytes.length < length);
   });
-  const sizes = allowed.map(({ length }) => length).join(", ");
-  if (!isSizeAllowed) return `${bytes.length} bytes, not ${sizes}`;
+  if (!isSizeAllowed) return `${bytes.length} bytes, not ${lengths.join(", ")}`;
   for (let at = 0; at < bytes.length; at++) {
-    if (allowed.some((content) => at < content.length && content[at] === bytes[at])) continue;
-    if (bytes[at] === 0 && isBehindCut(allowed, at)) continue;
-    const choices = allowed.map((content) => content[at] ?? "none").join(", ");
-    return `byte ${at} of ${bytes.length} is ${bytes[at]}, not ${choices} (sizes ${sizes})`;
+    if (allowed.some((content) => content.bytes[at] === bytes[at])) continue;
+    if (bytes[at] === 0 && mayBeZero(allowed, at)) continue;
+    const choices = allowed.map((content) => content.bytes[at] ?? "none").join(", ");
+    return `byte ${at} of ${bytes.length} is ${bytes[at]}, not ${choices} (of ${lengths.join(", ")})`;
   }
   return undefined;
 }
 
-/** True if a file that is being cut may have been cleared there: up to the end of its last page. */
-function isBehindCut(allowed: readonly Uint8Array[], at: number): boolean {
-  return allowed.some(({ length }, index) => {
-    const isCut = index > 0 && length < allowed[index - 1]!.length;
-    return isCut && at >= length && at < roundUp(length, PAGE_BYTES);
+/**
+ * True if a file may read as zeros at `at` though nobody has written them: up to the end of the
+ * page in which it is being cut, and where it has got a size before its data.
+ */
+function mayBeZero(allowed: readonly CrashContent[], at: number): boolean {
+  let shortest = allowed[0]!.bytes.length;
+  return allowed.some(({ bytes: { length }, isResized }, index) => {
+    const before = allowed[index - 1]?.bytes.length ?? length;
+    if (length < before && at >= length && at < roundUp(length, PAGE_BYTES)) return true;
+    shortest = Math.min(shortest, before);
+    return isResized && at >= shortest && at < length;
   });
 }

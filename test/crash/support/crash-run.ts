@@ -65,12 +65,17 @@ export async function record(
   const now = (): number => store.events.length;
   const workload = new CrashWorkload({ base, volume, clock, now });
   const next = typeof script === "function" ? script : stepsOf(script);
-  for (let step = next(workload); step !== undefined; step = next(workload)) {
-    await workload.step(step);
+  try {
+    for (let step = next(workload); step !== undefined; step = next(workload)) {
+      await workload.step(step);
+    }
+    await clock.pass(AFTERWARDS_MS);
+    await workload.end();
+    await clock.run(volume.close());
+  } catch (thrown) {
+    const line = `${base.name} | ${seed} | ${workload.done.join("; ")}`;
+    throw new Error(`the workload fails: ${String(thrown)}\n${line}`, { cause: thrown });
   }
-  await clock.pass(AFTERWARDS_MS);
-  await workload.end();
-  await clock.run(volume.close());
   return { base, seed, events: store.events, model: workload.model, steps: workload.done };
 }
 

@@ -135,34 +135,46 @@ export function allPhrases(): Phrase[] {
   return Object.keys(OPERATIONS).flatMap((name) => SYNCS.map((sync) => [name, sync] as const));
 }
 
+/** Steps of a long workload that are no operation: each with how often of 100 it comes. */
+const ASIDES: readonly (readonly [share: number, make: StepMaker])[] = [
+  [4, () => "start-sync"],
+  [6, (_model, random) => `pass ${random.pick([1, 10, 100])}`],
+  [1, (_model, random) => `pass ${random.pick([6000, 31_000])}`],
+  [2, () => "drop"],
+  [3, onFile("hold")],
+];
+const SYNC_SHARE = 0.25;
+/** Draws until one can be done; on any tree something can. */
+const TRIES = 100;
+
+function anyStep(model: CrashModel, random: Random): string | undefined {
+  let drawn = random.below(100);
+  for (const [share, make] of ASIDES) {
+    if (drawn < share) return make(model, random);
+    drawn -= share;
+  }
+  return OPERATIONS[random.pick(Object.keys(OPERATIONS))]!(model, random);
+}
+
 /** A workload of `count` operations, with syncs, pauses, and files that are deleted while open. */
 export function randomScript(seed: number, count: number): CrashScript {
   const random = new Random(seed);
-  const names = Object.keys(OPERATIONS);
-  const queue: string[] = [];
   let done = 0;
+  let isSyncDue = false;
   return (workload) => {
-    for (;;) {
-      const queued = queue.shift();
-      if (queued !== undefined) return queued;
-      if (done++ >= count) return undefined;
-      const { model } = workload;
-      const drawn = random.below(100);
-      if (drawn < 4) queue.push("start-sync");
-      else if (drawn < 8) queue.push(`pass ${random.pick([1, 10, 6000, 31_000])}`);
-      else if (drawn < 11) {
-        const path = pickOf(namesOf(model, "file"), random);
-        if (path !== undefined) queue.push(`hold ${path}`, `unlink ${path}`);
-      } else if (drawn < 13) queue.push("drop");
-      else {
-        const step = OPERATIONS[random.pick(names)]!(model, random);
-        if (step !== undefined) queue.push(step);
-        const sync = random.chance(0.2)
-          ? syncStep(random.pick(SYNCS), workload, random)
-          : undefined;
-        if (sync !== undefined && step === undefined) queue.push(sync);
-        else if (random.chance(0.3)) queue.push(`pass ${random.below(3)}`);
-      }
+    if (isSyncDue) {
+      isSyncDue = false;
+      const sync = syncStep(random.pick(SYNCS), workload, random);
+      if (sync !== undefined) return sync;
     }
+    if (done++ >= count) return undefined;
+    const last = workload.done.at(-1) ?? "";
+    if (last.startsWith("hold ")) return last.replace("hold", "unlink");
+    isSyncDue = random.chance(SYNC_SHARE);
+    for (let tries = 0; tries < TRIES; tries++) {
+      const step = anyStep(workload.model, random);
+      if (step !== undefined) return step;
+    }
+    return "sync";
   };
 }

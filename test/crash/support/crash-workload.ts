@@ -70,13 +70,16 @@ export class CrashWorkload {
       fsyncdir: (path) => this.#fsyncDir(path),
       sync: () => this.#sync(),
       "start-sync": async () => void this.#started.push(this.#sync()),
-      pass: (ms) => clock.pass(Number(ms)),
     };
   }
 
   /** Does one step. What the file system refuses has not happened. */
   async step(text: string): Promise<void> {
     const [name = "", path = "", first = "", second = ""] = text.split(" ");
+    if (name === "pass") {
+      this.done.push(text);
+      return this.#clock.pass(Number(path));
+    }
     const step = this.#steps[name];
     if (step === undefined) throw new Error(`there is no step "${text}"`);
     this.done.push(text);
@@ -176,7 +179,7 @@ export class CrashWorkload {
     const node = this.#file(path);
     const content = new Uint8Array(size);
     content.set(node.bytes.subarray(0, size));
-    this.model.changeContent(node, content);
+    this.model.changeContent(node, content, true);
     await this.#volume.fs.truncate(`/${path}`, size);
   }
 
@@ -203,7 +206,8 @@ export class CrashWorkload {
     from: number,
     count: number,
   ): Promise<void> {
-    this.model.changeContent(node, content);
+    const isResized = mode === 0 || from + count >= content.length;
+    this.model.changeContent(node, content, isResized);
     const inode = await this.#volume.fs.inode(`/${path}`);
     try {
       await this.#volume.fileSystem.writer!.fallocate(inode, mode, from, count);
