@@ -121,7 +121,7 @@ function allocate(
   isNew: boolean,
 ): MaybeAsync<number> {
   const ran = ctx.transactions.run((handle) => {
-    allocateFolio(ctx, handle, inode, folio);
+    allocateFolio(ctx, handle, inode, folio, fileBlock);
     return { run: ctx.mapBlocks(inode, fileBlock, 1), onWritten: handle.orderIo() };
   });
   return andThen(ran, ({ run, onWritten }) => {
@@ -135,12 +135,19 @@ function allocate(
 
 /**
  * Gives a place to what of `folio` was promised one, and to what else is dirty without one, so that
- * no second operation is needed before the folio is submitted; moves the size on disk.
+ * no second operation is needed before the folio is submitted; moves the size on disk. `asked` may
+ * lie behind the end by now: whoever has cut the file waits for the folio, and frees it then.
  */
-function allocateFolio(ctx: ExtWriter, handle: Handle, inode: ExtInode, folio: Folio): void {
+function allocateFolio(
+  ctx: ExtWriter,
+  handle: Handle,
+  inode: ExtInode,
+  folio: Folio,
+  asked: number,
+): void {
   const { blockBytes } = ctx.sb;
   const endBytes = Math.min(folio.posBytes + folio.sizeBytes, inode.size);
-  const end = blocksOfBytes(endBytes, blockBytes);
+  const end = Math.max(blocksOfBytes(endBytes, blockBytes), asked + 1);
   ctx.editInode(handle, inode);
   inode.datasyncTid = handle.tid;
   for (let block = blockOfByte(folio.posBytes, blockBytes); block < end; ) {
