@@ -37,6 +37,11 @@ const TEMPORARY_NAME_LENGTH = 6;
 /** Names that `mkdtemp` tries, as the C library does (`ATTEMPTS_MIN`). */
 const TEMPORARY_TRIES = 62 ** 3;
 
+/** What `open` meets where the last name is not as it was when it was looked up. */
+const OUTDATED: ReadonlySet<string> = new Set(["EEXIST", "ENOENT"]);
+/** Times that `open` with `O_CREAT` looks again. */
+const OPEN_TRIES = 100;
+
 /** Options of the calls that only look. */
 export interface LookOptions {
   readonly signal?: AbortSignal | undefined;
@@ -129,28 +134,28 @@ export abstract class ContentCalls extends NameCalls {
     if (bytes.length === 0 || kind !== "name" || hasSlash) await this.parentOf(path, where);
     if (kind === "name" && hasSlash) throw new FsError("EISDIR", where);
     const follows = (flags & (O_EXCL | O_NOFOLLOW)) === 0;
-    for (;;) {
+    for (let tries = 1; ; tries++) {
       const found = await this.atOrNew(path, "open", follows, signal);
-      if (found.inode !== undefined) {
-        if ((flags & O_EXCL) !== 0) throw new FsError("EEXIST", where);
-        const { inode, parentIno, names } = found;
-        const name = names.at(-1);
-        const place = name === undefined ? undefined : { dirIno: parentIno, name };
-        return this.guard("open", path, () => this.openInode(inode, flags, place, signal));
-      }
-      if (this.writer === undefined) throw new FsError("EROFS", where);
+      if (found.inode !== undefined && (flags & O_EXCL) !== 0) throw new FsError("EEXIST", where);
+      if (found.inode === undefined && this.writer === undefined) throw new FsError("EROFS", where);
       try {
-        return await this.guard("open", path, () => this.#create(found, flags, mode));
+        return await this.guard("open", path, () => {
+          if (found.inode === undefined) return this.#create(found, flags, mode);
+          const { inode, parentIno, names } = found;
+          const name = names.at(-1);
+          const place = name === undefined ? undefined : { dirIno: parentIno, name };
+          return this.openInode(inode, flags, place, signal);
+        });
       } catch (thrown) {
-        // Somebody else was first: without O_EXCL that is as good.
-        const wasFirst = thrown instanceof FsError && thrown.code === "EEXIST";
-        if (!wasFirst || (flags & O_EXCL) !== 0) throw thrown;
+        // Somebody else has made it, or taken it away, since it was looked up.
+        const isOutdated = thrown instanceof FsError && OUTDATED.has(thrown.code);
+        if (!isOutdated || (flags & O_EXCL) !== 0 || tries === OPEN_TRIES) throw thrown;
       }
     }
   }
 
   async #create(found: NewPlace, flags: number, mode: number): Promise<FileHandle> {
-    const dir = await this.fileSystem.inode(found.parentIno);
+    const dir = found.parent;
     await this.checkAccess(dir, MAY_WRITE | MAY_EXEC);
     const place: Place = { dir, dirNames: found.parentNames, last: lastNameOf(found.name) };
     const made = this.writer!.create(dir, found.name, this.newInode(S_IFREG, mode));

@@ -201,8 +201,7 @@ export abstract class NameCalls extends AttributeCalls {
     const found = await placed(where, () => this.atOrNew(last.bare, where.syscall, false));
     if (found.inode !== undefined) throw new FsError("EEXIST", where);
     if (last.hasSlash && !isDirectory) throw new FsError("ENOENT", where);
-    const dir = await placed(where, () => this.fileSystem.inode(found.parentIno));
-    return { dir, dirNames: found.parentNames, last };
+    return { dir: found.parent, dirNames: found.parentNames, last };
   }
 
   /** Walks to where the last component of `path` is to be found. */

@@ -11,6 +11,8 @@ class ObjectFs {
   readonly rootIno = 2;
   lookups = 0;
   isSlow = false;
+  /** Inodes that are not in use any more. */
+  readonly stale = new Set<number>();
   readonly #nodes: Node[] = [];
   readonly #names = new Map<Node, number>();
 
@@ -19,13 +21,14 @@ class ObjectFs {
   }
 
   inode(ino: number): unknown {
+    if (this.stale.has(ino)) throw new FsError("ESTALE");
     const node = this.#nodes[ino];
     const type = node === null ? "file" : typeof node === "string" ? "symlink" : "directory";
     const inode = { ino, type, size: 0 };
     return this.isSlow ? Promise.resolve(inode) : inode;
   }
 
-  lookup(dir: { ino: number }, name: Uint8Array): unknown {
+  find(dir: { ino: number }, name: Uint8Array): unknown {
     this.lookups++;
     const children = this.#nodes[dir.ino] as { readonly [name: string]: Node };
     const text = Buffer.from(name).toString();
@@ -37,7 +40,14 @@ class ObjectFs {
       this.#nodes[ino] = node;
       if (typeof node === "object" && node !== null) this.#names.set(node, ino);
     }
-    return this.isSlow ? Promise.resolve(ino) : ino;
+    if (ino === 0) return this.isSlow ? Promise.resolve(undefined) : undefined;
+    return this.inode(ino);
+  }
+
+  /** Gives the child `name` of the directory `dir` of the root another number. */
+  makeNew(dir: string, name: string): void {
+    const root = this.#nodes[2] as Record<string, Record<string, Node>>;
+    this.#names.delete(root[dir]![name]!);
   }
 
   readlink(inode: { ino: number }): unknown {
@@ -234,5 +244,21 @@ describe("forget", () => {
     walker.forget([], bytes("etc"));
     await walking;
     expect(walker.dentryCount).toBe(0);
+  });
+
+  test("a remembered name whose inode has gone is looked up once more", () => {
+    const { fs, walker } = walkerOf();
+    const first = walker.walk(bytes("etc/conf"), true) as { inode: { ino: number } };
+    fs.stale.add(first.inode.ino);
+    fs.makeNew("etc", "conf");
+    expect(ends(walker, "etc/conf/deep")).toBe("/etc/conf/deep");
+    expect(walker.dentryCount).toBe(3);
+  });
+
+  test("a name that leads to an inode not in use, now as before, is an error", () => {
+    const { fs, walker } = walkerOf();
+    const { inode } = walker.walk(bytes("etc/conf"), true) as { inode: { ino: number } };
+    fs.stale.add(inode.ino);
+    expect(ends(walker, "etc/conf/deep")).toBe("ESTALE");
   });
 });

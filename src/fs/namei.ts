@@ -45,7 +45,7 @@ export interface WalkResult {
 /** A name that is not there, in a directory that is: where it could be made. */
 export interface NewPlace {
   readonly inode: undefined;
-  readonly parentIno: number;
+  readonly parent: VfsInode;
   /** Names from the root to the directory. */
   readonly parentNames: readonly Uint8Array[];
   readonly name: Uint8Array;
@@ -58,6 +58,10 @@ interface Walk {
   readonly todo: Uint8Array[];
   readonly names: Uint8Array[];
   dentry: Dentry;
+  /** The inode of `dentry`, where it was just found. */
+  inode: VfsInode | undefined;
+  /** Nothing that is remembered is believed. */
+  isFresh: boolean;
   linksLeft: number;
   followLast: boolean;
   mustBeDirectory: boolean;
@@ -107,9 +111,7 @@ export class PathWalker {
     for (const part of names) directory = directory?.children?.get(latin1Of(part));
     const key = latin1Of(name);
     const dentry = directory?.children?.get(key);
-    if (dentry === undefined) return;
-    directory!.children!.delete(key);
-    this.#count -= countOf(dentry);
+    if (dentry !== undefined) this.#drop(directory!, key, dentry);
   }
 
   /**
@@ -125,8 +127,8 @@ export class PathWalker {
     signal?: AbortSignal,
     pathBytesMax: number = PATH_BYTES_MAX,
   ): MaybeAsync<WalkResult> {
-    const walk = this.#start(path, followLast, false, signal, pathBytesMax);
-    return this.#go(walk) as MaybeAsync<WalkResult>; // Nothing else without `mayBeNew`.
+    const start = (): Walk => this.#start(path, followLast, false, signal, pathBytesMax);
+    return this.#goSurely(start) as MaybeAsync<WalkResult>; // Nothing else without `mayBeNew`.
   }
 
   /**
@@ -138,7 +140,26 @@ export class PathWalker {
     followLast: boolean,
     signal?: AbortSignal,
   ): MaybeAsync<WalkResult | NewPlace> {
-    return this.#go(this.#start(path, followLast, true, signal, PATH_BYTES_MAX));
+    return this.#goSurely(() => this.#start(path, followLast, true, signal, PATH_BYTES_MAX));
+  }
+
+  /**
+   * A walk that goes once more, by what the directories say, if a name led to an inode that is not
+   * in use: it was taken away, and that may not be known here yet.
+   */
+  #goSurely(start: () => Walk): MaybeAsync<WalkEnd> {
+    const again = (thrown: unknown): MaybeAsync<WalkEnd> => {
+      if (!(thrown instanceof FsError) || thrown.code !== "ESTALE") throw thrown;
+      const walk = start();
+      walk.isFresh = true;
+      return this.#go(walk);
+    };
+    try {
+      const end = this.#go(start());
+      return isPromise(end) ? end.catch(again) : end;
+    } catch (thrown) {
+      return again(thrown);
+    }
   }
 
   #start(
@@ -157,6 +178,8 @@ export class PathWalker {
       todo,
       names: [],
       dentry: this.#root,
+      inode: undefined,
+      isFresh: false,
       linksLeft: SYMLINKS_MAX,
       followLast: followLast || endsInSlash,
       mustBeDirectory: endsInSlash,
@@ -167,7 +190,7 @@ export class PathWalker {
 
   #go(walk: Walk): MaybeAsync<WalkEnd> {
     for (;;) {
-      const inode = this.#fs.inode(walk.dentry.ino, walk.signal);
+      const inode = walk.inode ?? this.#fs.inode(walk.dentry.ino, walk.signal);
       if (isPromise(inode)) return inode.then((loaded) => this.#onward(walk, loaded));
       const step = this.#step(walk, inode);
       if (step === undefined) continue;
@@ -205,40 +228,62 @@ export class PathWalker {
     if (name.length === 1 && name[0] === 0x2e) return undefined;
     if (name.length === 2 && name[0] === 0x2e && name[1] === 0x2e) {
       walk.names.pop();
-      walk.dentry = walk.dentry.parent ?? this.#root;
+      this.#moveTo(walk, walk.dentry.parent ?? this.#root);
       return undefined;
     }
     if (name.length > 255) throw new FsError("ENAMETOOLONG");
     const key = latin1Of(name);
     const known = walk.dentry.children?.get(key);
-    if (known !== undefined) return this.#enter(walk, name, known);
-    const found = this.#fs.lookup(inode, name, walk.signal);
+    if (known !== undefined && !walk.isFresh) {
+      return this.#enter(walk, name, inode, known, undefined);
+    }
+    if (known !== undefined) this.#drop(walk.dentry, key, known);
+    const found = this.#fs.find(inode, name, walk.signal);
     if (isPromise(found)) {
       const since = this.#changeCount;
-      return found.then((ino) => {
+      return found.then((child) => {
         const isOld = this.#changeCount !== since;
         const parent = walk.dentry;
+        const ino = child?.ino ?? 0;
         const dentry = isOld ? dentryOf(ino, parent) : this.#remember(parent, key, ino);
-        return this.#enter(walk, name, dentry);
+        return this.#enter(walk, name, inode, dentry, child);
       });
     }
-    return this.#enter(walk, name, this.#remember(walk.dentry, key, found));
+    const dentry = this.#remember(walk.dentry, key, found?.ino ?? 0);
+    return this.#enter(walk, name, inode, dentry, found);
   }
 
-  #enter(walk: Walk, name: Uint8Array, dentry: Dentry): NewPlace | undefined {
+  /** Goes on at `dentry`; `inode` is behind it, if that is known. */
+  #moveTo(walk: Walk, dentry: Dentry, inode?: VfsInode): void {
+    walk.dentry = dentry;
+    walk.inode = inode?.ino === dentry.ino ? inode : undefined;
+  }
+
+  #enter(
+    walk: Walk,
+    name: Uint8Array,
+    parent: VfsInode,
+    dentry: Dentry,
+    inode: VfsInode | undefined,
+  ): NewPlace | undefined {
     if (dentry.ino === 0) {
       if (walk.todo.length > 0 || !walk.mayBeNew) throw new FsError("ENOENT");
-      const { dentry: parent, names: parentNames } = walk;
-      return { inode: undefined, parentIno: parent.ino, parentNames, name };
+      return { inode: undefined, parent, parentNames: walk.names, name };
     }
     walk.names.push(name);
-    walk.dentry = dentry;
+    this.#moveTo(walk, dentry, inode);
     return undefined;
+  }
+
+  #drop(parent: Dentry, key: string, dentry: Dentry): void {
+    parent.children!.delete(key);
+    this.#count -= countOf(dentry);
   }
 
   #remember(parent: Dentry, key: string, ino: number): Dentry {
     const earlier = parent.children?.get(key); // Of a walk that waited for the same name.
-    if (earlier !== undefined) return earlier;
+    if (earlier?.ino === ino) return earlier;
+    if (earlier !== undefined) this.#drop(parent, key, earlier);
     if (this.#count >= this.#limit) this.clear();
     const dentry = dentryOf(ino, parent);
     parent.children ??= new Map();
@@ -257,10 +302,10 @@ export class PathWalker {
   #redirect(walk: Walk, target: Uint8Array): undefined {
     if (target.length === 0) throw new FsError("ENOENT");
     if (target[0] === SLASH) {
-      walk.dentry = this.#root;
+      this.#moveTo(walk, this.#root);
       walk.names.length = 0;
     } else {
-      walk.dentry = walk.dentry.parent ?? this.#root;
+      this.#moveTo(walk, walk.dentry.parent ?? this.#root);
       walk.names.pop();
     }
     if (walk.todo.length === 0 && target[target.length - 1] === SLASH) {

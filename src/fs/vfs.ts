@@ -120,6 +120,11 @@ export interface FileSystem {
   /** The number behind `name` in `dir`, 0 if there is none. `.` and `..` are names like others. */
   lookup(dir: VfsInode, name: Uint8Array, signal?: AbortSignal): MaybeAsync<number>;
   /**
+   * The inode behind `name` in `dir`, undefined if there is none: `lookup` and `inode` in one, so
+   * that nobody can take the name away in between. Throws what they throw.
+   */
+  find(dir: VfsInode, name: Uint8Array, signal?: AbortSignal): MaybeAsync<VfsInode | undefined>;
+  /**
    * Entries from `cookie` (0 at the start) on, at least one unless the end is reached
    * (`iterate_shared`).
    */

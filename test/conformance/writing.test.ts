@@ -114,6 +114,7 @@ const NAMES: readonly Call[] = [
   ["rename of a file over a directory", (fs) => fs.rename("text", "new/z")],
   ["rename into itself", (fs) => fs.rename("plain", "plain/b/inside")],
   ["rename over what it is in", (fs) => fs.rename("plain/b", "plain")],
+  ["rename of a file over what it is far below", (fs) => fs.rename("plain/x/y/three", "plain")],
   ["rename of nothing", (fs) => fs.rename("nowhere", "new/x")],
   ["rename to nowhere", (fs) => fs.rename("text", "nowhere/x")],
   ["rename of dots", (fs) => fs.rename("new/.", "x")],

@@ -97,12 +97,15 @@ export class ExtFileSystem implements FileSystem {
   }
 
   lookup(dir: VfsInode, name: Uint8Array, signal?: AbortSignal): MaybeAsync<number> {
-    const inode = this.#directory(dir);
-    const linear = { fileBlock: 0 };
-    const home = (): number => dirLookup(this.core, inode, name, linear);
-    const patch = this.core.fastCommits?.directoryOf(inode.ino);
-    const search = patch === undefined ? home : (): number => patch.lookup(name, home);
-    return this.core.metadata.run(search, signal);
+    return this.core.metadata.run(this.#searchFor(dir, name), signal);
+  }
+
+  find(dir: VfsInode, name: Uint8Array, signal?: AbortSignal): MaybeAsync<ExtInode | undefined> {
+    const search = this.#searchFor(dir, name);
+    return this.core.metadata.run(() => {
+      const ino = search();
+      return ino === 0 ? undefined : this.#named(ino);
+    }, signal);
   }
 
   readdir(dir: VfsInode, cookie: number, signal?: AbortSignal): MaybeAsync<DirectoryBatch> {
@@ -112,13 +115,14 @@ export class ExtFileSystem implements FileSystem {
 
   readlink(inode: VfsInode, signal?: AbortSignal): MaybeAsync<Uint8Array> {
     if (inode.type !== "symlink") throw new FsError("EINVAL", { syscall: "readlink" });
-    return this.core.metadata.run(() => readSymlink(this.core, inode as ExtInode), signal);
+    const read = (): Uint8Array => readSymlink(this.core, present(inode as ExtInode));
+    return this.core.metadata.run(read, signal);
   }
 
   xattrs(inode: VfsInode, signal?: AbortSignal): MaybeAsync<ReadonlyMap<string, Uint8Array>> {
     const progress: EaProgress = new Map();
     const read = (): ReadonlyMap<string, Uint8Array> =>
-      readXattrs(this.core, inode as ExtInode, progress);
+      readXattrs(this.core, present(inode as ExtInode), progress);
     return this.core.metadata.run(read, signal);
   }
 
@@ -182,6 +186,15 @@ export class ExtFileSystem implements FileSystem {
     await this.core.close();
   }
 
+  /** A restartable search for `name` in `dir`. */
+  #searchFor(dir: VfsInode, name: Uint8Array): () => number {
+    const inode = this.#directory(dir);
+    const linear = { fileBlock: 0 };
+    const home = (): number => dirLookup(this.core, present(inode), name, linear);
+    const patch = this.core.fastCommits?.directoryOf(inode.ino);
+    return patch === undefined ? home : (): number => patch.lookup(name, home);
+  }
+
   /** Free counts as they are now. */
   get #sums(): GroupSums {
     const { sums } = this.#findings;
@@ -228,6 +241,7 @@ export class ExtFileSystem implements FileSystem {
   }
 
   #batchAt(dir: ExtInode, cookie: number): DirectoryBatch {
+    if (isGone(dir)) return { entries: [], nextCookie: -1 };
     const home = (from: number): DirectoryBatch => dirRead(this.core, dir, from);
     return this.core.fastCommits?.directoryOf(dir.ino)?.read(cookie, home) ?? home(cookie);
   }
@@ -275,6 +289,17 @@ export class ExtFileSystem implements FileSystem {
       },
     };
   }
+}
+
+/** True if `inode` is being deleted, or was: its blocks may be others' already. */
+function isGone(inode: ExtInode): boolean {
+  return inode.isDeleted || (inode.linksCount === 0 && inode.openCount === 0);
+}
+
+/** `inode`. Throws `ENOENT` if it is gone, as if its name had gone before it was looked up. */
+function present(inode: ExtInode): ExtInode {
+  if (isGone(inode)) throw new FsError("ENOENT", { detail: `inode ${inode.ino} was removed` });
+  return inode;
 }
 
 /**

@@ -23,11 +23,17 @@ import { EAGAIN, FsError } from "../../lib/errno.ts";
 import { AsyncRwLock } from "../../lib/locks.ts";
 import { andThen, isPromise, type MaybeAsync } from "../../lib/maybe.ts";
 import type { VfsInode } from "../vfs.ts";
-import type { AttributeChange, FileSystemWriter, NewInode } from "../vfs-write.ts";
+import {
+  type AttributeChange,
+  type FileSystemWriter,
+  type NewInode,
+  RENAME_EXCHANGE,
+  RENAME_NOREPLACE,
+} from "../vfs-write.ts";
 import { changeAttributes } from "./change-attributes.ts";
 import { dirLookup } from "./dir.ts";
 import { evictInode } from "./evict.ts";
-import type { FileContent } from "./file-content.ts";
+import type { FileContent, NamePlace } from "./file-content.ts";
 import type { FileMappings } from "./file-ops.ts";
 import { withFreedRoom } from "./freed-room.ts";
 import type { GroupTotals } from "./group-state.ts";
@@ -148,7 +154,7 @@ export class ExtVolumeWriter implements FileSystemWriter {
       const gone = this.#run(
         "rename",
         (ctx, handle) => {
-          checkAncestors(ctx, from.dir, fromName, to.dir);
+          checkAncestors(ctx, from, to, flags);
           return extRename(ctx, handle, from, to, flags);
         },
         signal,
@@ -390,24 +396,32 @@ async function settled(set: ReadonlySet<Promise<void>>): Promise<void> {
 }
 
 /**
- * Throws `EINVAL` if `toDir` lies in the directory that is moved: then its subtree would hang in
- * itself. Restartable.
+ * Throws `EINVAL` if `to` lies in the directory that is moved: then its subtree would hang in
+ * itself; `ENOTEMPTY` if what is replaced has `from` somewhere in it (`lock_rename`). Restartable.
  */
-function checkAncestors(
-  ctx: ExtWriter,
-  fromDir: ExtInode,
-  fromName: Uint8Array,
-  toDir: ExtInode,
-): void {
-  if (fromDir === toDir) return;
-  const ino = dirLookup(ctx, fromDir, fromName);
-  if (ino === 0 || ctx.inode(ino).type !== "directory") return;
+function checkAncestors(ctx: ExtWriter, from: NamePlace, to: NamePlace, flags: number): void {
+  if (from.dir === to.dir) return;
+  const sourceIno = dirLookup(ctx, from.dir, from.name);
+  if (sourceIno === 0) return;
+  const targetIno = dirLookup(ctx, to.dir, to.name);
+  // What the flags forbid is said first, elsewhere.
+  if (flags === RENAME_NOREPLACE && targetIno !== 0) return;
+  if (flags === RENAME_EXCHANGE && targetIno === 0) return;
+  if (liesIn(ctx, to.dir, sourceIno)) throw new FsError("EINVAL");
+  if (targetIno === 0 || !liesIn(ctx, from.dir, targetIno)) return;
+  throw new FsError(flags === RENAME_EXCHANGE ? "EINVAL" : "ENOTEMPTY");
+}
+
+/** True if `dir` is the inode `ino`, or lies somewhere below it. Restartable. */
+function liesIn(ctx: ExtWriter, dir: ExtInode, ino: number): boolean {
+  if (ctx.inode(ino).type !== "directory") return false;
   const seen = new Set<number>();
-  for (let at = toDir.ino; at !== EXT_ROOT_INO; ) {
-    if (at === ino) throw new FsError("EINVAL");
+  for (let at = dir.ino; at !== EXT_ROOT_INO; ) {
+    if (at === ino) return true;
     if (seen.has(at)) throw new FsError("EUCLEAN", { detail: `directory ${at} lies in itself` });
     seen.add(at);
     at = dirLookup(ctx, ctx.inode(at), DOT_DOT);
     if (at === 0) throw new FsError("EUCLEAN", { detail: "a directory has no parent" });
   }
+  return false;
 }
