@@ -120,6 +120,42 @@ describe.skipIf(!hasE2fs)("tune", () => {
   });
 });
 
+describe.skipIf(!hasE2fs)("resize", () => {
+  test("the image file grows with its file system; a dry run says so and changes nothing", async () => {
+    const image = freshImage();
+    const before = await quireManifest(image);
+    const planned = await quire(["resize", image, "128M", "--dry-run"]);
+    expect([planned.exitCode, planned.text]).toEqual([
+      0,
+      "make the image file 128.0 MiB long\ngrow the file system from 64.0 MiB to 128.0 MiB: " +
+        "65536 to 131072 blocks, 8 to 16 groups\n",
+    ]);
+    expect(fs.statSync(image).size).toBe(64 * 2 ** 20);
+    const done = await quire(["resize", image, "128M"]);
+    expect([done.exitCode, done.stderr]).toEqual([0, ""]);
+    expect(done.text).toBe(planned.text.replace(/^make .*\n/, "").replace("grow", "grew"));
+    check(image);
+    expect(await quireManifest(image)).toEqual(before);
+    fs.truncateSync(image, 160 * 2 ** 20);
+    const told = JSON.parse((await quire(["resize", image, "--json"])).text) as object;
+    expect(told).toMatchObject({ dryRun: false, oldBlockCount: 131072, blockCount: 163840 });
+    check(image);
+    const again = await quire(["resize", image]);
+    expect(again.text).toMatch(/163840 blocks of 1024 bytes already: nothing to do/);
+  });
+
+  test("what is refused leaves the image file as long as it was", async () => {
+    const image = freshImage(["-t", "ext4", "-O", "^resize_inode"]);
+    const before = fs.readFileSync(image);
+    const smaller = await quire(["resize", image, "32M"]);
+    expect([smaller.exitCode, smaller.stderr]).toMatchObject([1, /can only grow here/]);
+    const larger = await quire(["resize", image, "1G"]);
+    expect(larger.stderr).toMatch(/0 blocks are reserved for more descriptors/);
+    expect(fs.readFileSync(image).equals(before)).toBe(true);
+    expect((await quire(["resize", image, "much"])).exitCode).toBe(2);
+  });
+});
+
 describe.skipIf(!hasE2fs)("edit", () => {
   test("a changed file is replaced, and keeps owner, mode and attributes", async () => {
     const image = freshImage();

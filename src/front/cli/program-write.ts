@@ -38,6 +38,7 @@ import {
 } from "./names.ts";
 import { idRange } from "./owner-option.ts";
 import { type CopyOptions, type PutOptions, runCopy, runPut } from "./put.ts";
+import { runResize } from "./resize.ts";
 
 const number =
   (name: string) =>
@@ -295,6 +296,14 @@ function addWholes(program: Command, context: CommandContext): void {
     "make holes in the image file where its blocks are free",
     "  quire trim disk.img\n",
   ).action((image: string, options: WriteOptions) => runTrim(image, options, context));
+  writeVerb(
+    program,
+    "resize <image> [size]",
+    "let the file system grow to the size of its device, or to SIZE; an image file grows too",
+    "  quire resize disk.img 4G\n  quire resize disk.img --partition 2 --dry-run\n",
+  ).action((image: string, size: string | undefined, options: WriteOptions) =>
+    runResize(image, size, options, context),
+  );
   writeVerb(
     program,
     "tune <image>",

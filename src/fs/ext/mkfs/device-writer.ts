@@ -25,6 +25,7 @@ const REQUEST_BYTES_MAX = MIB;
 export class DeviceWriter {
   readonly #device: BlockDevice;
   readonly #blockBytes: number;
+  readonly #syscall: string;
   #pending: Bio | undefined;
   #inFlightBytes = 0;
   #inFlight = 0;
@@ -32,7 +33,9 @@ export class DeviceWriter {
   #wake: (() => void) | undefined;
   #writtenBytes = 0;
 
-  constructor(device: BlockDevice, blockBytes: number) {
+  /** `syscall` is what errors name. */
+  constructor(device: BlockDevice, blockBytes: number, syscall = "mkfs") {
+    this.#syscall = syscall;
     this.#device = device;
     this.#blockBytes = blockBytes;
   }
@@ -108,7 +111,11 @@ export class DeviceWriter {
     if (bio.op === REQ_OP_WRITE) this.#inFlightBytes -= bio.lengthBytes;
     if (bio.status !== 0) {
       const detail = `${bio.lengthBytes} bytes at ${bio.offsetBytes} of ${this.#device.name}`;
-      this.#failure ??= FsError.of(bio.status, { syscall: "mkfs", detail, cause: bio.cause });
+      this.#failure ??= FsError.of(bio.status, {
+        syscall: this.#syscall,
+        detail,
+        cause: bio.cause,
+      });
     }
     this.#wake?.();
   }
