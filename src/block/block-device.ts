@@ -25,6 +25,7 @@
 import { assert } from "../lib/assert.ts";
 import type { Clock } from "../lib/clock.ts";
 import { EBADF, EIO, EROFS, type Errno, errnoOf, FsError } from "../lib/errno.ts";
+import { mutants } from "../lib/mutants.ts";
 import { MIB, PAGE_BYTES, SECTOR_BYTES } from "../lib/units.ts";
 import type { Store } from "../store/store.ts";
 import {
@@ -291,7 +292,8 @@ export class StoreBlockDevice implements BlockDevice, PlugTarget {
     if (op === REQ_OP_WRITE) {
       const { hasVolatileCache } = this.#store.capabilities;
       const fua = (request.flags & REQ_FUA) !== 0 && hasVolatileCache;
-      return this.#store.write(offsetBytes, buffersOf(request), { fua });
+      const written = this.#store.write(offsetBytes, buffersOf(request), { fua });
+      return fua && mutants.fuaAtSubmission ? Promise.resolve() : written;
     }
     if (op === REQ_OP_DISCARD) return this.#store.discard(offsetBytes, lengthBytes);
     return this.#store.writeZeroes(offsetBytes, lengthBytes);

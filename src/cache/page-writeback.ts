@@ -21,6 +21,7 @@
  */
 import { ENOMEM, type Errno, errnoOf } from "../lib/errno.ts";
 import { isPromise, type MaybeAsync } from "../lib/maybe.ts";
+import { mutants } from "../lib/mutants.ts";
 import { pageOfByte } from "../lib/units.ts";
 import { INDEX_MAX, MARK_DIRTY, MARK_TOWRITE, type Mark } from "../lib/xarray.ts";
 import type { AddressSpace } from "./address-space.ts";
@@ -53,8 +54,9 @@ export function pageOfLast(lastBytes: number): number {
 export function tagPagesForWriteback(mapping: AddressSpace, first: number, last: number): void {
   const { pages } = mapping;
   for (let index = pages.find(first, last, MARK_DIRTY); index !== -1; ) {
-    pages.setMark(index, MARK_TOWRITE);
     const folio = pages.load(index) as Folio;
+    const isLeftOut = mutants.inFlightNotTagged && folio.isWriteback;
+    if (!isLeftOut) pages.setMark(index, MARK_TOWRITE);
     index = pages.find(folio.index + folio.pageCount, last, MARK_DIRTY);
   }
 }

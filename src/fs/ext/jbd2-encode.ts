@@ -14,6 +14,7 @@
  */
 import { assert } from "../../lib/assert.ts";
 import { be32, putBe16, putBe32 } from "../../lib/bytes.ts";
+import { mutants } from "../../lib/mutants.ts";
 import {
   addToV1Sum,
   commitBlockChecksum,
@@ -169,7 +170,7 @@ export function encodeCommit(
     block[JBD2.h_chksum_type] = CHKSUM_CRC32;
     block[JBD2.h_chksum_size] = CHKSUM_BYTES;
     putBe32(block, JBD2.h_chksum, v1Sum);
-  } else if (format.checksumVersion !== 0) {
+  } else if (format.checksumVersion !== 0 && !mutants.commitWithoutChecksum) {
     putBe32(block, JBD2.h_chksum, commitBlockChecksum(format.seed, block));
   }
   return block;

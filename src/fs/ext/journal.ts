@@ -25,6 +25,7 @@ import type { Clock } from "../../lib/clock.ts";
 import { EIO, FsError } from "../../lib/errno.ts";
 import { AsyncMutex } from "../../lib/locks.ts";
 import type { MaybeAsync } from "../../lib/maybe.ts";
+import { mutants } from "../../lib/mutants.ts";
 import { writeHome } from "./home-writes.ts";
 import { encodeCommit, encodeTransaction, logBlocksOf } from "./jbd2-encode.ts";
 import { nextTid } from "./jbd2-format.ts";
@@ -109,7 +110,7 @@ export class Journal implements LogSink {
   }
 
   isLogged(blocknr: number): boolean {
-    return this.#logged.has(blocknr);
+    return this.#logged.has(blocknr) && !mutants.withoutRevokes;
   }
 
   hasRoom(): boolean {
@@ -142,7 +143,8 @@ export class Journal implements LogSink {
         if (this.#file.device !== this.#device) await flushDevice(this.#device);
         this.#throwIfAborted();
         const commit = encodeCommit(tid, this.#clock.wallMs(), image.v1Sum, sb);
-        await this.#file.write(commitBlock, commit, REQ_PREFLUSH | REQ_FUA);
+        const flags = mutants.commitWithoutFlush ? REQ_FUA : REQ_PREFLUSH | REQ_FUA;
+        await this.#file.write(commitBlock, commit, flags);
         if ([...transaction.freed].some((block) => this.#homesInFlight.has(block))) {
           await this.#homeWrites.catch(() => undefined);
         }
@@ -260,14 +262,14 @@ export class Journal implements LogSink {
       first === undefined
         ? { start: this.#head, sequence: this.#nextTid }
         : { start: first.start, sequence: first.transaction.tid };
-    await flushDevice(this.#device);
+    if (!mutants.tailWithoutFlush) await flushDevice(this.#device);
     this.#throwIfAborted();
     await this.#file.writeTail(tail);
     this.#release(count);
   }
 
   async #markEmpty(): Promise<void> {
-    await flushDevice(this.#device);
+    if (!mutants.tailWithoutFlush) await flushDevice(this.#device);
     this.#throwIfAborted();
     this.#isStarted = false;
     const count = this.#live.length;

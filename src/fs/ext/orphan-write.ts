@@ -15,6 +15,7 @@
  * After fs/ext4/orphan.c of Linux (`ext4_orphan_add`, `ext4_orphan_del`).
  */
 import { le32, putLe32 } from "../../lib/bytes.ts";
+import { mutants } from "../../lib/mutants.ts";
 import { orphanBlockChecksum } from "./checksum.ts";
 import { COMPAT_HAS_JOURNAL, COMPAT_ORPHAN_FILE, RO_COMPAT_ORPHAN_PRESENT } from "./features.ts";
 import type { Handle, Seal } from "./handle.ts";
@@ -92,6 +93,7 @@ function orphanSeal(ctx: ExtWriter, file: ExtInode): Seal | undefined {
 export function orphanAdd(ctx: ExtWriter, handle: Handle, inode: ExtInode): void {
   const orphans = orphansOf(ctx);
   if (!ctx.sb.hasCompat(COMPAT_HAS_JOURNAL) || orphans.places.has(inode.ino)) return;
+  if (mutants.withoutOrphans) return;
   if (ctx.sb.hasCompat(COMPAT_ORPHAN_FILE) && addToFile(ctx, handle, orphans, inode.ino)) return;
   const next = ctx.sb.lastOrphan;
   ctx.editInode(handle, inode);

@@ -13,6 +13,7 @@
  * After `ext4_writepages`, `mpage_map_one_extent` and `fs/ext4/page-io.c` of Linux.
  */
 import { andThen, isPromise, type MaybeAsync } from "../../lib/maybe.ts";
+import { mutants } from "../../lib/mutants.ts";
 import { blockOfByte, blocksOfBytes } from "../../lib/units.ts";
 import { IomapIoendQueue } from "../../mapping/iomap/finish-ioend.ts";
 import { IOMAP_IOEND_UNWRITTEN, type IomapIoend } from "../../mapping/iomap/ioend.ts";
@@ -44,6 +45,7 @@ function allocatePromised(
   const options = { isUnwritten: true, isReserved: true };
   const run = extMapForWrite(ctx, handle, inode, fileBlock, count, options);
   takePromised(handle, inode, fileBlock, run.count);
+  if (mutants.sizeBeforeData) inode.diskSize = inode.size;
   return run;
 }
 
@@ -151,6 +153,7 @@ export function extWritebackOps(ctx: ExtWriter): IomapWritebackOps {
     submit(wpc, error) {
       const ioend = wpc.pending;
       if (ioend !== null) {
+        if (mutants.convertBeforeData) void finishWritten(ctx, ioend);
         const inode = wpc.inode as ExtInode;
         const isUnwritten = (ioend.flags & IOMAP_IOEND_UNWRITTEN) !== 0;
         if (isUnwritten || ioend.endBytes > inode.diskSize) {

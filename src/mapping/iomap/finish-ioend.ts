@@ -18,6 +18,7 @@ import { AssertionError, assert } from "../../lib/assert.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { errnoOf, FsError, hasErrnoCode } from "../../lib/errno.ts";
 import type { MaybeAsync } from "../../lib/maybe.ts";
+import { mutants } from "../../lib/mutants.ts";
 import { completionsOf } from "../completion.ts";
 import { isOneBlock } from "./finish-read.ts";
 import { type IomapIoend, iomapIoendTryMerge, iomapSortIoends } from "./ioend.ts";
@@ -34,7 +35,7 @@ export function iomapFinishFolioWrite(
   isFailed: boolean,
 ): void {
   const mapping = folio.mapping!;
-  const isKept = isFailed && mapping.onWriteError === "keep";
+  const isKept = isFailed && mapping.onWriteError === "keep" && !mutants.cleanAfterError;
   const state = folio.blockState;
   if (state !== null) state.endInFlight(offsetBytes, lengthBytes, isKept);
   else if (isKept) folio.markDirty();

@@ -15,6 +15,7 @@ import { Bio, REQ_BACKGROUND, REQ_OP_WRITE, REQ_SYNC } from "../../block/bio.ts"
 import type { Folio } from "../../cache/folio.ts";
 import { WB_SYNC_ALL, type WritebackControl } from "../../cache/writeback-control.ts";
 import { FsError } from "../../lib/errno.ts";
+import { mutants } from "../../lib/mutants.ts";
 import { completionsOf } from "../completion.ts";
 import { iomapFinishIoends } from "./finish-ioend.ts";
 import {
@@ -162,7 +163,7 @@ export function iomapSubmitIoend(ioend: IomapIoend): void {
       const detail = `byte ${bio.offsetBytes} of ${bdev.name} cannot be written`;
       ioend.error = FsError.of(bio.status, { detail, cause: bio.cause });
     }
-    if (--unfinished === 0) endLater(ioend);
+    if (--unfinished === 0 && !mutants.cleanAtSubmission) endLater(ioend);
   };
   let bio: Bio | null = null;
   let atBytes = addrBytes;
@@ -176,6 +177,7 @@ export function iomapSubmitIoend(ioend: IomapIoend): void {
   }
   unfinished = bios.length;
   for (const each of bios) bdev.submitBio(each);
+  if (mutants.cleanAtSubmission) endLater(ioend);
 }
 
 /** Ends `ioend` with `error`, later and without I/O. */
