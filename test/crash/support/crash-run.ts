@@ -9,8 +9,10 @@
  * Nothing is left to chance that the seed does not decide. A violation is one line, which `repeat`
  * takes.
  */
+
 import { StoreBlockDevice } from "../../../src/block/block-device.ts";
 import { PageCache } from "../../../src/cache/page-cache.ts";
+import type { Volume } from "../../../src/front/volume.ts";
 import { checkExt } from "../../../src/fs/ext/check/index.ts";
 import { SB, SUPERBLOCK_OFFSET_BYTES } from "../../../src/fs/ext/layout.ts";
 import { STATE_VALID } from "../../../src/fs/ext/superblock-write.ts";
@@ -52,16 +54,21 @@ export interface CrashViolation {
   readonly complaint: string;
 }
 
-/** Does `script` on a fresh copy of `base`, until the volume is closed. */
+/**
+ * Does `script` on a fresh copy of `base`, until the volume is closed. `prepare` may put something
+ * wrong into the volume first.
+ */
 export async function record(
   base: CrashBase,
   script: CrashScript,
   seed: number,
+  prepare?: (volume: Volume) => void,
 ): Promise<CrashRecord> {
   const clock = new CrashClock();
   const image = new CrashImage(base.bytes);
   const store = new RecordedStore(image, { clock, random: new Random(seed) });
   const volume = await clock.run(openCrashed(store, clock, true));
+  prepare?.(volume);
   const now = (): number => store.events.length;
   const workload = new CrashWorkload({ base, volume, clock, now });
   const next = typeof script === "function" ? script : stepsOf(script);
