@@ -130,7 +130,7 @@ export function expectSameLines(ours: readonly string[], wanted: readonly string
   for (let at = 0; at < Math.max(ours.length, wanted.length) && differences.length < 5; at++) {
     if (ours[at] !== wanted[at]) differences.push([ours[at], wanted[at]]);
   }
-  expect(differences).toEqual([]);
+  expect(differences, differences[0]?.join("\n")).toEqual([]);
 }
 
 /** Compares `quire manifest` of `image` with the kernel, and returns the lines. */

@@ -20,6 +20,7 @@ import {
   IOMAP_DELALLOC,
   IOMAP_F_NEW,
   IOMAP_FAULT,
+  IOMAP_NOWAIT,
   IOMAP_UNSHARE,
   IOMAP_ZERO,
   type Iomap,
@@ -51,7 +52,7 @@ export interface IomapEndCall {
  * Gives back what a write has reserved and not used: called from `end` of every operation, does
  * nothing unless the mapping is a new reservation and was not used up
  * (`iomap_file_buffered_write_punch_delalloc`). Takes the mapping's `invalidateLock`, save for
- * zeroing and unsharing, whose callers have it.
+ * zeroing and unsharing, whose callers have it, and for `IOMAP_NOWAIT`, which waits for nothing.
  *
  * @throws what `punch` throws
  */
@@ -70,6 +71,8 @@ export function iomapEndDelalloc(
       : roundDown(posBytes, blockBytes);
   const endBytes = roundUp(posBytes + lengthBytes, blockBytes);
   if (startBytes >= endBytes) return;
+  // Without a wait since the reservation was made: nobody can have dirtied what is under it.
+  if ((flags & IOMAP_NOWAIT) !== 0) return punch(startBytes, endBytes - startBytes, iomap);
   const isLocked = (flags & (IOMAP_ZERO | IOMAP_UNSHARE)) !== 0;
   return isLocked
     ? iomapWriteDelallocRelease(mapping, startBytes, endBytes, iomap, punch)

@@ -15,6 +15,7 @@ import {
   IOMAP_F_NEW,
   IOMAP_FAULT,
   IOMAP_MAPPED,
+  IOMAP_NOWAIT,
   IOMAP_WRITE,
   type IomapType,
 } from "../../../src/mapping/iomap/iomap.ts";
@@ -234,6 +235,20 @@ test("I56 a reservation is found again after the folio that had it was dropped",
   const call = { posBytes: 0, lengthBytes: 65536, writtenBytes: 0, flags: IOMAP_WRITE, iomap };
   await iomapEndDelalloc(fs.mapping, call, (at, count) => fs.punch(at, count));
   expect(await extentsOf(fs)).toEqual(["35840+1024 7"]);
+});
+
+test("a write that may not wait gives back what it did not use at once, locked folios or not", () => {
+  const fs = new WrittenScriptFs([D(0, 65536)], { sizeBytes: 65536 });
+  const busy = fs.addFolio(16384);
+  const iomap = createIomap();
+  iomap.type = IOMAP_DELALLOC;
+  iomap.flags = IOMAP_F_NEW;
+  iomap.lengthBytes = 65536;
+  const flags = IOMAP_WRITE | IOMAP_NOWAIT;
+  const call = { posBytes: 100, lengthBytes: 65436, writtenBytes: 16284, flags, iomap };
+  expect(iomapEndDelalloc(fs.mapping, call, (at, count) => fs.punch(at, count))).toBeUndefined();
+  expect(fs.punches).toEqual(["[16384,65536)"]);
+  busy.unlock();
 });
 
 /** A page that a memory mapping has read. */
