@@ -4,9 +4,11 @@
  *     QUIRE_CRASH='ext4-1k | 7 | create a/y; fsync a/y | 12 torn 3' npx vitest run \
  *       test/crash/repeat.test.ts
  */
-import { test } from "vitest";
+import { expect, test } from "vitest";
 import { requireTool, scratchDirectory } from "../support/tools.ts";
-import { repeatLine } from "./support/crash-suite.ts";
+import { record } from "./support/crash-run.ts";
+import { randomScript } from "./support/crash-scripts.ts";
+import { baseOf, repeatLine } from "./support/crash-suite.ts";
 
 const hasTools = requireTool("mke2fs") && requireTool("e2fsck") && requireTool("debugfs");
 const scratch = scratchDirectory("crash-repeat");
@@ -30,6 +32,18 @@ const LINES: readonly (readonly [what: string, line: string])[] = [
 
 test.skipIf(!hasTools).each(LINES)("%s is what it should be", async (_what, line) => {
   await repeatLine(line, scratch);
+});
+
+test.skipIf(!hasTools)("a seed gives the same record each time, to the byte", async () => {
+  const base = await baseOf("ext4-1k", scratch);
+  const [first, second] = [
+    await record(base, randomScript(5, 60), 5),
+    await record(base, randomScript(5, 60), 5),
+  ];
+  expect(second.steps).toEqual(first.steps);
+  expect(second.events).toEqual(first.events);
+  const other = await record(base, randomScript(5, 60), 6);
+  expect(other.events).not.toEqual(first.events);
 });
 
 test.skipIf(QUIRE_CRASH === undefined)("the state of QUIRE_CRASH is allowed", async () => {
