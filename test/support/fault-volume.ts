@@ -286,6 +286,7 @@ export class FaultVolume {
     const isDone = await this.did(() => this.fs.rename(from, to));
     if (!isDone && moved !== undefined) moved.isPromised = wasPromised;
     if (!isDone || moved === undefined) return isDone;
+    if (this.hasFailed) this.noteLost(moved);
     this.files.delete(from);
     this.files.set(to, moved);
     if (replaced !== undefined) moved.replaces(replaced);

@@ -19,6 +19,7 @@ import { WB_SYNC_ALL } from "../../cache/writeback-control.ts";
 import { type Errno, errnoOf, FsError } from "../../lib/errno.ts";
 import { Errseq } from "../../lib/errseq.ts";
 import { andThen, isPromise, type MaybeAsync } from "../../lib/maybe.ts";
+import { MARK_DIRTY } from "../../lib/xarray.ts";
 import type { Timespec } from "../vfs.ts";
 import { dirLookup } from "./dir.ts";
 import { fallocateFile } from "./fallocate.ts";
@@ -122,7 +123,10 @@ export class FileContent {
   /**
    * Has the data of `from` written where its name is about to take the place of another
    * (`auto_da_alloc`): else a crash could leave an empty file in place of the old one, or one of
-   * zeros if it was preallocated.
+   * zeros if it was preallocated. For the same reason what cannot be written replaces nothing,
+   * while it is kept; Linux lets the old file go.
+   *
+   * @throws {FsError} `EIO`, `ENOMEM` ..: of the data there is some that is in the cache alone
    */
   beforeReplace(from: NamePlace, to: NamePlace, signal?: AbortSignal): MaybeAsync<void> {
     const ctx = this.#ctx;
@@ -133,8 +137,11 @@ export class FileContent {
     }, signal);
     return andThen(found, (inode) => {
       if (inode?.mapping === undefined) return;
-      // Its errors stay with the file, and are told to whoever has it open.
-      return andThen(filemapWriteAndWaitRange(inode.mapping, 0, Infinity), () => undefined);
+      const { mapping } = inode;
+      return andThen(filemapWriteAndWaitRange(mapping, 0, Infinity), (errno) => {
+        if (errno === 0 || !mapping.pages.marked(MARK_DIRTY)) return;
+        throw FsError.of(errno, { syscall: "rename", cause: mapping.writeFailure });
+      });
     });
   }
 

@@ -1,14 +1,16 @@
 /**
  * Cutting a file, or letting it grow with a hole.
  *
- *     cut     zeros to the end of the last block that stays --> operation: sizes, times, orphan
- *             --> cache dropped behind the new end --> operations: blocks freed --> no orphan
+ *     cut     operation: sizes, times, orphan --> cache dropped behind the new end
+ *             --> operations: blocks freed --> no orphan --> zeros to the end of the last block
  *     grow    zeros behind the old end --> operation: sizes, times
  *
  *  1. Blocks are freed after nothing of them is in the cache or in flight any more.
  *  2. While blocks behind the end are left, the inode is an orphan: whoever mounts the file system
  *     after a crash frees them.
- *  3. A cut that has failed half way is finished before the file grows over what was left, and at
+ *  3. Until the first operation of a cut is done, nothing has changed; after it the file is cut,
+ *     whatever fails then.
+ *  4. A cut that has failed half way is finished before the file grows over what was left, and at
  *     the latest when the file system is closed.
  *
  * After `ext4_setattr` and `ext4_truncate` in `fs/ext4/inode.c` of Linux.
@@ -92,23 +94,21 @@ function shrink(files: FileWriting, inode: ExtInode, sizeBytes: number): MaybeAs
   const { ctx } = files;
   const { blockBytes } = inode;
   const endOfBlock = Math.min(roundUp(sizeBytes, blockBytes), roundUp(inode.size, blockBytes));
-  return withoutFills(files, inode, () =>
-    andThen(zeroInBlock(files, inode, sizeBytes, endOfBlock), () =>
-      andThen(
-        ctx.transactions.run((handle) => {
-          setSizes(ctx, handle, inode, sizeBytes);
-          orphanAdd(ctx, handle, inode);
-        }),
-        () => {
-          ctx.unfinished.add(inode);
-          return andThen(truncatePagecache(files.mappings.of(inode), sizeBytes), () => {
-            releaseBlocks(ctx, inode, blocksOfBytes(sizeBytes, blockBytes), Infinity);
-            return freeBehindEnd(ctx, inode);
-          });
-        },
-      ),
-    ),
-  );
+  const cutOff = (): MaybeAsync<void> => {
+    ctx.unfinished.add(inode);
+    return andThen(truncatePagecache(files.mappings.of(inode), sizeBytes), () => {
+      releaseBlocks(ctx, inode, blocksOfBytes(sizeBytes, blockBytes), Infinity);
+      return freeBehindEnd(ctx, inode);
+    });
+  };
+  return withoutFills(files, inode, () => {
+    const cut = ctx.transactions.run((handle) => {
+      setSizes(ctx, handle, inode, sizeBytes);
+      orphanAdd(ctx, handle, inode);
+    });
+    const isOff = andThen(cut, cutOff);
+    return andThen(isOff, () => zeroInBlock(files, inode, sizeBytes, endOfBlock));
+  });
 }
 
 /**
