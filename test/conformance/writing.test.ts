@@ -378,7 +378,7 @@ const HANDLES: readonly (readonly [
     "options of write",
     "w+",
     (h) => [
-      () => h.write(Buffer.from("abcdef"), { offset: 2, length: 3, position: 1 }),
+      () => h.write(Buffer.from("abcdef"), wrong({ offset: 2, length: 3, position: 1 })),
       () => h.read(Buffer.alloc(9), 0, 9, 0),
     ],
   ],

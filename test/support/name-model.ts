@@ -116,7 +116,10 @@ export class NameModel {
   async change(kind: keyof NameWeights): Promise<void> {
     const dir = this.random.pick(this.dirs);
     if (kind === "create") return this.create(dir);
-    if (kind === "mkdir") return this.mkdir(dir);
+    if (kind === "mkdir") {
+      await this.mkdir(dir);
+      return;
+    }
     const name = this.#anyName(dir);
     if (name === undefined) return;
     const to = this.random.pick(this.dirs);

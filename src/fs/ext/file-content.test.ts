@@ -329,8 +329,15 @@ describe.skipIf(!hasTools)("what a file allows", () => {
     expect(inode.attributes().mtime.sec).toBeGreaterThan(1000);
     expect(inode.attributes().ctime.sec).toBeGreaterThan(1000);
     expect(inode.attributes().atime).toEqual(long);
-    volume.content.noteAccess(inode);
+    await volume.content.noteAccess(inode);
     expect(inode.attributes().atime.sec).toBeGreaterThan(1000);
+    await volume.ctx.transactions.run((handle) => {
+      volume.ctx.editInode(handle, inode);
+      inode.setTime("atime", long);
+      inode.flags |= 0x80; // chattr +A
+    });
+    await volume.content.noteAccess(inode);
+    expect(inode.attributes().atime).toEqual(long);
     await volume.close();
   });
 });

@@ -29,6 +29,7 @@ import { type FileWriting, fileWriting, stamp } from "./file-writing.ts";
 import { fsyncFile } from "./fsync.ts";
 import type { ExtInode } from "./inode.ts";
 import { isLaterTid } from "./jbd2-format.ts";
+import { NOATIME_FL } from "./layout.ts";
 import { setFileSize } from "./set-size.ts";
 import type { ExtWriter } from "./writer.ts";
 
@@ -160,12 +161,14 @@ export class FileContent {
     const ctx = this.#ctx;
     if (ctx.transactions.failure !== undefined || inode.isDeleted) return;
     if (!this.#isAccessNews(inode)) return;
+    // A time of access is no promise: the read has succeeded, and the user is told.
+    const failed = (thrown: unknown): void =>
+      ctx.warn(`the access to inode ${inode.ino} could not be noted: ${String(thrown)}`);
     try {
       const noted = ctx.transactions.run((handle) => stamp(ctx, handle, inode, "atime"));
-      // A time of access is no promise: what cannot be written is met by others.
-      if (isPromise(noted)) return noted.catch(() => undefined);
+      if (isPromise(noted)) return noted.catch(failed);
     } catch (thrown) {
-      ctx.warn(`the access to inode ${inode.ino} could not be noted: ${String(thrown)}`);
+      failed(thrown);
     }
   }
 
@@ -187,7 +190,7 @@ export class FileContent {
   }
 
   #isAccessNews(inode: ExtInode): boolean {
-    if (this.#atime === "noatime") return false;
+    if (this.#atime === "noatime" || (inode.flags & NOATIME_FL) !== 0) return false;
     const { atime, mtime, ctime } = inode.attributes();
     const now = this.#ctx.now();
     if (!isBefore(atime, now)) return false;

@@ -34,6 +34,7 @@ import {
   EXTENTS_FL,
   GOOD_OLD_INODE_BYTES,
   INODE,
+  NOATIME_FL,
   PROJINHERIT_FL,
   S_IFDIR,
   S_IFLNK,
@@ -47,7 +48,6 @@ const S_ISGID = 0o2000;
 /** Inode flags that matter here alone. */
 const TOPDIR_FL = 0x2_0000;
 const NODUMP_FL = 0x40;
-const NOATIME_FL = 0x80;
 const DIRSYNC_FL = 0x1_0000;
 /** What a new inode has from its directory (`EXT4_FL_INHERITED`). */
 const INHERITED_FLAGS =
