@@ -13,7 +13,7 @@ import { realClock } from "../../src/lib/clock.ts";
 import { Random } from "../../src/lib/random.ts";
 import { sleep } from "../../src/store/sleep.ts";
 import { makeExtImage, withKernelMount } from "../support/kernel-image.ts";
-import { seeds } from "../support/runs.ts";
+import { runs, seeds } from "../support/runs.ts";
 import { requireRoot, requireTool, runTool, scratchDirectory } from "../support/tools.ts";
 import { docBytes, recordBytes } from "./support/written-bytes.mjs";
 
@@ -23,7 +23,7 @@ const scratch = scratchDirectory("killed");
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const CHILD = fileURLToPath(new URL("support/writing-child.mjs", import.meta.url));
 const DELAY_MS = 250;
-const TIME_MS = 600_000;
+const TIME_MS = runs(600_000);
 
 /** What the process has told of, by file: records of a log, version of a document. */
 type Told = Map<string, number>;

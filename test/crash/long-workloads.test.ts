@@ -11,7 +11,7 @@ import { exploreAll, type SeededScript } from "./support/crash-suite.ts";
 
 const hasTools = requireTool("mke2fs") && requireTool("e2fsck") && requireTool("debugfs");
 const scratch = scratchDirectory("crash-long");
-const TIME_MS = 1_200_000;
+const TIME_MS = runs(1_200_000);
 const OPERATIONS = 200;
 const SHORT = 25;
 

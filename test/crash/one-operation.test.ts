@@ -11,7 +11,7 @@ import { exploreAll } from "./support/crash-suite.ts";
 
 const hasTools = requireTool("mke2fs") && requireTool("e2fsck") && requireTool("debugfs");
 const scratch = scratchDirectory("crash-one");
-const TIME_MS = 600_000;
+const TIME_MS = runs(600_000);
 
 /** One of each. Seeds choose the paths, and the times that writes take. */
 function* workloads(): Generator<{ seed: number; script: ReturnType<typeof scriptOf> }> {
