@@ -300,7 +300,7 @@ function addWholes(program: Command, context: CommandContext): void {
     program,
     "resize <image> [size]",
     "let the file system grow to the size of its device, or to SIZE; an image file grows too",
-    "  quire resize disk.img 4G\n  quire resize disk.img --partition 2 --dry-run\n",
+    "  quire resize disk.img 4G\n  quire resize disk.img 8G --dry-run\n",
   ).action((image: string, size: string | undefined, options: WriteOptions) =>
     runResize(image, size, options, context),
   );
