@@ -16,6 +16,7 @@ import { FsError, hasErrnoCode } from "../lib/errno.ts";
 
 const LOOP_FOLDER = "/sys/block";
 const LOCKS_FILE = "/proc/locks";
+const MISSING_CODES: readonly string[] = ["ENOENT", "EACCES", "ENOTDIR", "ENODEV"];
 
 /** Gives a claim back. */
 export type Release = () => Promise<void>;
@@ -32,12 +33,15 @@ function busy(path: string, detail: string): FsError {
   return new FsError("EBUSY", { syscall: "open", path, detail });
 }
 
-/** The text of a file that may not be there: other systems have no such files. */
+/**
+ * The text of a file that may not be there: other systems have none, and a loop device that is
+ * detached takes its attributes away (`ENODEV` for who is about to read one).
+ */
 async function textOf(path: string): Promise<string> {
   try {
     return await readFile(path, "utf8");
   } catch (thrown) {
-    const isMissing = hasErrnoCode(thrown) && ["ENOENT", "EACCES", "ENOTDIR"].includes(thrown.code);
+    const isMissing = hasErrnoCode(thrown) && MISSING_CODES.includes(thrown.code);
     if (isMissing) return "";
     throw thrown;
   }
