@@ -107,6 +107,20 @@ describe.skipIf(!hasTools)("a volume that is open for writing", () => {
     await read.close();
   });
 
+  test("while it is frozen an orphan file without orphans counts as empty", async () => {
+    const path = join(scratch, `${count++}.img`);
+    runTool("mke2fs", ["-q", "-F", "-t", "ext4", "-O", "orphan_file", path, "32M"]);
+    const volume = await openImage(path, { writable: true });
+    await fill(volume);
+    await volume.fs.truncate("/large", 5);
+    await volume.freeze();
+    expectClean(copyOf(path));
+    await volume.thaw();
+    await volume.fs.unlink("/large");
+    await volume.close();
+    expectClean(path);
+  });
+
   test("a copy of the used ranges alone is the same file system", async () => {
     const path = makeImage("ext4", "64M");
     const volume = await openImage(path, { writable: true });

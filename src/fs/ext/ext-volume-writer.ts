@@ -249,7 +249,7 @@ export class ExtVolumeWriter implements FileSystemWriter {
     await this.#freezeLock.write();
     try {
       await this.#writeAll();
-      await this.#ctx.transactions.flush();
+      await this.mount.flush();
       await this.mount.markClean();
       this.#isFrozen = true;
     } finally {

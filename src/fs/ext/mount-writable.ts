@@ -95,6 +95,17 @@ export class ExtMount {
     await superblock.writeNow(this.core.bdev, (raw) => patchClosed(raw, isValid));
   }
 
+  /** Brings all that was changed to its home: the log is empty then (`ext4_freeze`). */
+  async flush(): Promise<void> {
+    await this.#settleOrphans();
+    await this.writer.transactions.flush();
+  }
+
+  async #settleOrphans(): Promise<void> {
+    if (!this.core.sb.hasRoCompat(RO_COMPAT_ORPHAN_PRESENT)) return;
+    await this.writer.transactions.run((handle) => settleOrphanFile(this.writer, handle));
+  }
+
   /** True if an inode without a name is not deleted, and on no list, as there is no journal. */
   get #hasLostInodes(): boolean {
     const { inodes, sb } = this.core;
@@ -140,11 +151,7 @@ export class ExtMount {
       await work().catch((thrown: unknown) => failures.push(thrown));
     };
     await attempt(() => finishInodes(this.writer));
-    if (this.core.sb.hasRoCompat(RO_COMPAT_ORPHAN_PRESENT)) {
-      await attempt(async () => {
-        await this.writer.transactions.run((handle) => settleOrphanFile(this.writer, handle));
-      });
-    }
+    await attempt(() => this.#settleOrphans());
     await attempt(() => this.writer.transactions.close());
     if (failures.length === 0) await attempt(() => this.markClean());
     await attempt(() => this.#guard?.give() ?? Promise.resolve());
