@@ -5,6 +5,7 @@
 import { describe, expect, test } from "vitest";
 import type { FileHandle } from "../../src/front/file-handle.ts";
 import { openVolume, type Volume } from "../../src/front/volume.ts";
+import { type Clock, realClock, VirtualClock } from "../../src/lib/clock.ts";
 import { Random } from "../../src/lib/random.ts";
 import { MIB, PAGE_BYTES } from "../../src/lib/units.ts";
 import { CountingStore, type StoreCall } from "../../src/store/counting-store.ts";
@@ -28,10 +29,14 @@ function emptyImage(type: string, sizeText: string): string {
 }
 
 /** Has `work` write to `image`, from counts of zero on, and e2fsck look at it. */
-async function withVolume(image: string, work: (at: Counted) => Promise<void>): Promise<void> {
+async function withVolume(
+  image: string,
+  work: (at: Counted) => Promise<void>,
+  clock: Clock = realClock,
+): Promise<void> {
   const store = new CountingStore(await openFileStore(image, { writable: true }));
   store.log = [];
-  const volume = await openVolume(store, { writable: true });
+  const volume = await openVolume(store, { writable: true, clock });
   try {
     store.reset();
     await work({ volume, store });
@@ -135,6 +140,31 @@ describe.skipIf(!hasTools).each(TYPES)("on %s", (type) => {
       await cost(() => volume.fs.rename("/small", "/another"));
       await handle.close();
     });
+  });
+
+  test("overwrites of one tick of the clock are synced past the journal", async () => {
+    const clock = new VirtualClock();
+    clock.spend(1_000_000);
+    const work = async ({ volume, store }: Counted): Promise<void> => {
+      const handle = await volume.fs.open("/small", "w+");
+      await handle.write(PIECE, 0, PAGE_BYTES);
+      await handle.sync();
+      store.reset();
+      for (let at = 0; at < 3; at++) {
+        clock.spend(1);
+        await handle.write(SMALL, 0, SMALL.length, 0);
+        await handle.sync();
+      }
+      expect([store.writes, store.flushes]).toEqual([3, 3]);
+      // Not so once somebody would miss the change.
+      await handle.stat();
+      await handle.write(SMALL, 0, SMALL.length, 0);
+      await handle.sync();
+      expect(store.writes).toBeGreaterThan(4);
+      expect((await handle.stat()).mtimeMs).toBe(1_000_003);
+      await handle.close();
+    };
+    await withVolume(emptyImage(type, "100M"), work, clock);
   });
 
   test("32 callers of fsync at once share one commit", async () => {

@@ -156,10 +156,11 @@ export function stamp(
 
 /** Notes that the content is being changed now (`file_update_time`). */
 export function noteChange(ctx: ExtWriter, inode: ExtInode): MaybeAsync<void> {
-  const { sec, nsec } = ctx.now();
-  const { mtime, ctime } = inode.attributes();
-  const isNow = (time: { sec: number; nsec: number }): boolean =>
-    time.sec === sec && time.nsec === nsec;
-  if (isNow(mtime) && isNow(ctime)) return;
-  return ctx.transactions.run((handle) => stamp(ctx, handle, inode, "mtime", "ctime"));
+  const time = ctx.stamps.forChange(inode);
+  if (inode.holdsTime("mtime", time) && inode.holdsTime("ctime", time)) return;
+  return ctx.transactions.run((handle) => {
+    ctx.editInode(handle, inode);
+    inode.setTime("mtime", time);
+    inode.setTime("ctime", time);
+  });
 }

@@ -153,6 +153,9 @@ export class ExtInode implements VfsInode {
   isDeleted = false;
   /** The operation that changes it now: `ExtWriter.editInode` has been called in it. */
   editedBy: Handle | undefined = undefined;
+  /** The words of the time of change that `attributes` told last; -1 for none. */
+  #seenLow = -1;
+  #seenExtra = -1;
 
   constructor(ino: number, raw: Uint8Array, sb: Superblock) {
     this.ino = ino;
@@ -263,6 +266,27 @@ export class ExtInode implements VfsInode {
     if (hasExtra) putLe32(this.raw, extraAt, extra);
   }
 
+  /** True if `setTime` would change nothing. */
+  holdsTime(name: TimeName, time: Timespec): boolean {
+    const [at, extraAt] = TIME_FIELDS[name];
+    const hasExtra = this.hasField(extraAt);
+    const { low, extra } = encodeTime(time, hasExtra);
+    return le32(this.raw, at) === low && (!hasExtra || le32(this.raw, extraAt) === extra);
+  }
+
+  /** Somebody has been told its present times: a change has to show (`I_CTIME_QUERIED`). */
+  get isTimeSeen(): boolean {
+    return this.#seenLow === this.#ctimeLow && this.#seenExtra === this.#ctimeExtra;
+  }
+
+  get #ctimeLow(): number {
+    return le32(this.raw, INODE.i_ctime);
+  }
+
+  get #ctimeExtra(): number {
+    return this.hasField(INODE.i_ctime_extra) ? le32(this.raw, INODE.i_ctime_extra) : 0;
+  }
+
   /** Time of deletion, or the next inode of the list of orphans (`i_dtime`, `NEXT_ORPHAN`). */
   get dtime(): number {
     return le32(this.raw, INODE.i_dtime);
@@ -273,6 +297,8 @@ export class ExtInode implements VfsInode {
   }
 
   attributes(): InodeAttributes {
+    this.#seenLow = this.#ctimeLow;
+    this.#seenExtra = this.#ctimeExtra;
     const rdev =
       this.type === "character" || this.type === "block" ? decodeDevice(this.iBlock) : NO_DEVICE;
     const hidden = this.type === "file" ? PROJINHERIT_FL : 0;

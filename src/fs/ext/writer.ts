@@ -27,9 +27,7 @@ import { InodeEdits } from "./inode-write.ts";
 import type { Metadata } from "./metadata.ts";
 import type { Superblock } from "./superblock.ts";
 import { SuperblockWriter } from "./superblock-write.ts";
-
-const MSEC_PER_SEC = 1000;
-const NSEC_PER_MSEC = 1_000_000;
+import { TimeStamps } from "./time-stamps.ts";
 
 /** What a writer needs beside a core and its transactions. */
 export interface ExtWriterOptions {
@@ -53,6 +51,8 @@ export class ExtWriter implements ExtContext {
   readonly random: Random;
   /** Makes this writer put directories elsewhere than another one. */
   readonly salt: number;
+  /** The times to stamp inodes with. */
+  readonly stamps: TimeStamps;
   /** Whether those who write may use the blocks kept for root. */
   isPrivileged = true;
   /** The data of all files goes through the journal (`data=journal`). */
@@ -74,6 +74,7 @@ export class ExtWriter implements ExtContext {
     this.random = options.random;
     this.superblock = new SuperblockWriter(core.sb, core.metadata, groups, () => this.now());
     this.blocks = new BlockAllocator(core.sb, groups, core.warn.bind(core));
+    this.stamps = new TimeStamps(options.clock);
     this.#edits = new InodeEdits(this);
     this.inodeBits = new InodeBits(core.sb, groups, core.warn.bind(core));
     this.salt = options.random.uint32();
@@ -130,9 +131,7 @@ export class ExtWriter implements ExtContext {
 
   /** The time to stamp inodes with (`current_time`). */
   now(): Timespec {
-    const wallMs = this.clock.wallMs();
-    const sec = Math.floor(wallMs / MSEC_PER_SEC);
-    return { sec, nsec: Math.floor((wallMs - sec * MSEC_PER_SEC) * NSEC_PER_MSEC) };
+    return this.stamps.now();
   }
 
   /**
