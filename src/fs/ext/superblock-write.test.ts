@@ -21,7 +21,7 @@ import {
 } from "./superblock-write.ts";
 import { mayUseReserve, writeRefusal } from "./write-support.ts";
 
-const hasTools = requireTool("mke2fs") && requireTool("dumpe2fs");
+const hasTools = ["mke2fs", "dumpe2fs", "e2fsck"].every(requireTool);
 const scratch = scratchDirectory("superblock-write");
 const NOW = { sec: 0x1_0000_0007, nsec: 0 };
 const FIRST = {
@@ -106,6 +106,31 @@ describe.skipIf(!hasTools)("the superblock of a volume that is written", () => {
     expect(writer.sb.hasRoCompat(RO_COMPAT_LARGE_FILE)).toBe(false);
     expect(writer.sb.raw).toEqual(before);
     await open.close();
+  });
+
+  test("revision 0 ends with the first feature, unless the operation fails", async () => {
+    const path = makeImage(scratch, "old", ["-t", "ext2", "-r", "0", "-b", "1024"]);
+    const open = await openWriter(path);
+    const { writer } = open;
+    const setLarge = (isFailing: boolean): Promise<void> =>
+      open.run((handle) => {
+        writer.superblock.setFeature(handle, "roCompat", RO_COMPAT_LARGE_FILE);
+        expect(writer.sb.revision).toBe(1);
+        if (isFailing) throw new FsError("EINTR");
+      });
+    await expect(setLarge(true)).rejects.toMatchObject({ code: "EINTR" });
+    expect(writer.sb.revision).toBe(0);
+    expect(writer.sb.features).toEqual({ compat: 0, incompat: 0, roCompat: 0 });
+    await setLarge(false);
+    await open.commit();
+    await open.close();
+    open.save(path);
+    const told = runTool("dumpe2fs", ["-h", path]);
+    expect(told).toMatch(/^Filesystem revision #: +1 /m);
+    expect(told).toMatch(/^Filesystem features: +large_file$/m);
+    expect(told).toMatch(/^First inode: +11$/m);
+    expect(told).toMatch(/^Inode size:\s+128$/m);
+    runTool("e2fsck", ["-fn", path]);
   });
 
   test("what is written past the transactions holds nothing that is not committed", async () => {

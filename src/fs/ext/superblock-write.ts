@@ -26,7 +26,13 @@ import { type Features, INCOMPAT_64BIT, INCOMPAT_RECOVER } from "./features.ts";
 import { primarySuperblockBlock } from "./group.ts";
 import type { GroupState } from "./group-state.ts";
 import type { Handle, Seal } from "./handle.ts";
-import { SB, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "./layout.ts";
+import {
+  GOOD_OLD_FIRST_INO,
+  GOOD_OLD_INODE_BYTES,
+  SB,
+  SUPERBLOCK_BYTES,
+  SUPERBLOCK_OFFSET_BYTES,
+} from "./layout.ts";
 import type { Metadata } from "./metadata.ts";
 import type { Superblock } from "./superblock.ts";
 
@@ -40,6 +46,8 @@ const FEATURE_FIELDS: Readonly<Record<keyof Features, number>> = {
   roCompat: SB.s_feature_ro_compat,
 };
 const ERROR_FUNC_BYTES = 32;
+/** From this one on there are features. */
+const DYNAMIC_REVISION = 1;
 
 function putTime(raw: Uint8Array, lo: number, hi: number, sec: number): void {
   putLe32(raw, lo, sec % 0x1_0000_0000);
@@ -105,6 +113,14 @@ export function patchError(raw: Uint8Array, record: ErrorRecord, now: Timespec):
   raw[SB.s_last_error_errcode] = record.code;
 }
 
+/** Has the superblock say itself what is fixed in revision 0. */
+function raiseRevision(raw: Uint8Array): void {
+  putLe32(raw, SB.s_rev_level, DYNAMIC_REVISION);
+  putLe32(raw, SB.s_first_ino, GOOD_OLD_FIRST_INO);
+  putLe16(raw, SB.s_inode_size, GOOD_OLD_INODE_BYTES);
+  for (const at of Object.values(FEATURE_FIELDS)) putLe32(raw, at, 0);
+}
+
 /** See the head of the file. */
 export class SuperblockWriter {
   /** The block that holds the primary superblock. */
@@ -147,6 +163,8 @@ export class SuperblockWriter {
     const sb = this.#sb;
     sb.raw.set(raw);
     sb.lastOrphan = le32(raw, SB.s_last_orphan);
+    sb.revision = le32(raw, SB.s_rev_level);
+    sb.features = { compat: 0, incompat: 0, roCompat: 0 };
     if (sb.revision === 0) return;
     sb.features = {
       compat: le32(raw, SB.s_feature_compat),
@@ -178,12 +196,18 @@ export class SuperblockWriter {
     this.#sb.lastOrphan = ino;
   }
 
-  /** Sets or clears a bit of the features, if it is not so already. */
+  /**
+   * Sets or clears a bit of the features, if it is not so already. With its first feature a file
+   * system of revision 0 becomes one of revision 1.
+   */
   setFeature(handle: Handle, word: keyof Features, bit: number, isSet = true): void {
     const { features } = this.#sb;
-    if (((features[word] & bit) !== 0) === isSet || this.#sb.revision === 0) return;
+    if (((features[word] & bit) !== 0) === isSet) return;
     const value = (isSet ? features[word] | bit : features[word] & ~bit) >>> 0;
-    putLe32(this.edit(handle), FEATURE_FIELDS[word], value);
+    const raw = this.edit(handle);
+    if (this.#sb.revision === 0) raiseRevision(raw);
+    putLe32(raw, FEATURE_FIELDS[word], value);
+    this.#sb.revision = le32(raw, SB.s_rev_level);
     this.#sb.features = { ...features, [word]: value };
   }
 

@@ -52,7 +52,8 @@ function require(isGood: boolean, field: string, value: number, rule: string): v
 export class Superblock {
   /** The 1024 bytes as stored, a copy. */
   readonly raw: Uint8Array;
-  readonly revision: number;
+  /** 0: there are no features. A writer may raise it (`superblock-write.ts`). */
+  revision: number;
   /** A writer may set some (`superblock-write.ts`). */
   features: Features;
   readonly inodeCount: number;
