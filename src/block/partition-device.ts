@@ -14,8 +14,8 @@ import { assert } from "../lib/assert.ts";
 import type { Clock } from "../lib/clock.ts";
 import { EIO } from "../lib/errno.ts";
 import { type Bio, cloneBio, endBio, REQ_OP_FLUSH } from "./bio.ts";
-import type { BlockDevice, LoggedRequest } from "./block-device.ts";
-import type { BlockStats } from "./block-stats.ts";
+import type { BlockDevice } from "./block-device.ts";
+import { DeviceOver } from "./device-over.ts";
 import type { Plug } from "./plug.ts";
 
 /** The stretch of the base device, both in bytes; inside it. A `Partition` is one. */
@@ -25,45 +25,22 @@ export interface DeviceRange {
 }
 
 /** See the head of the file. Has no life of its own: closing is the base device's. */
-export class PartitionDevice implements BlockDevice {
-  readonly name: string;
-  readonly sizeBytes: number;
-  readonly #base: BlockDevice;
+export class PartitionDevice extends DeviceOver {
+  readonly #sizeBytes: number;
   readonly #offsetBytes: number;
   readonly #clock: Clock;
 
   constructor(base: BlockDevice, range: DeviceRange, options: { clock: Clock; name?: string }) {
     assert(range.offsetBytes >= 0 && range.lengthBytes >= 0, "a partition is a range");
     assert(range.offsetBytes + range.lengthBytes <= base.sizeBytes, "a partition lies inside");
-    this.name = options.name ?? `${base.name} from byte ${range.offsetBytes}`;
-    this.sizeBytes = range.lengthBytes;
-    this.#base = base;
+    super(base, options.name ?? `${base.name} from byte ${range.offsetBytes}`);
+    this.#sizeBytes = range.lengthBytes;
     this.#offsetBytes = range.offsetBytes;
     this.#clock = options.clock;
   }
 
-  get logicalBlockBytes(): number {
-    return this.#base.logicalBlockBytes;
-  }
-  get isReadOnly(): boolean {
-    return this.#base.isReadOnly;
-  }
-  get ioPages(): number {
-    return this.#base.ioPages;
-  }
-  get stableWrites(): boolean {
-    return this.#base.stableWrites;
-  }
-  /** The base device's, with the requests of all its partitions. */
-  get stats(): BlockStats {
-    return this.#base.stats;
-  }
-  /** The base device's hook: offsets are its own. */
-  get log(): ((request: LoggedRequest) => void) | undefined {
-    return this.#base.log;
-  }
-  set log(hook: ((request: LoggedRequest) => void) | undefined) {
-    this.#base.log = hook;
+  override get sizeBytes(): number {
+    return this.#sizeBytes;
   }
 
   submitBio(bio: Bio, plug?: Plug): void {
@@ -76,6 +53,6 @@ export class PartitionDevice implements BlockDevice {
     const moved = cloneBio(bio, bio.flags, offsetBytes, ({ status, cause }) => {
       endBio(bio, status, cause, this.#clock);
     });
-    this.#base.submitBio(moved, plug);
+    this.base.submitBio(moved, plug);
   }
 }

@@ -12,11 +12,11 @@
  */
 import { type Bio, endBio, REQ_OP_FLUSH, REQ_OP_READ, REQ_OP_WRITE } from "../../block/bio.ts";
 import type { BlockDevice } from "../../block/block-device.ts";
+import { DeviceOver } from "../../block/device-over.ts";
 import type { Plug } from "../../block/plug.ts";
 import { assert } from "../../lib/assert.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { EOPNOTSUPP } from "../../lib/errno.ts";
-import { DeviceOver } from "./device-over.ts";
 import { JournaledDataDevice } from "./journaled-data.ts";
 
 /** See the head of the file. */

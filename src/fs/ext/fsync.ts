@@ -7,7 +7,7 @@
  *
  * After `ext4_sync_file` and `ext4_fsync_journal` in `fs/ext4/fsync.c` of Linux.
  */
-import { Bio, REQ_OP_FLUSH } from "../../block/bio.ts";
+import { flushDevice } from "../../block/write-device.ts";
 import type { CacheFile } from "../../cache/cache-file.ts";
 import { filemapWriteAndWaitRange, fileWriteAndWaitRange } from "../../cache/filemap-flush.ts";
 import { FsError } from "../../lib/errno.ts";
@@ -15,18 +15,6 @@ import { andThen, type MaybeAsync } from "../../lib/maybe.ts";
 import type { ExtInode } from "./inode.ts";
 import { isLaterTid } from "./jbd2-format.ts";
 import type { ExtWriter } from "./writer.ts";
-
-/** Makes durable what the device has written (`blkdev_issue_flush`). Rejects with an `FsError`. */
-function flushDevice(ctx: ExtWriter): Promise<void> {
-  const { bdev } = ctx.core;
-  return new Promise((resolve, reject) => {
-    const bio = new Bio(REQ_OP_FLUSH, 0, 0, ({ status, cause }) => {
-      if (status === 0) resolve();
-      else reject(FsError.of(status, { syscall: "fsync", detail: `flush of ${bdev.name}`, cause }));
-    });
-    bdev.submitBio(bio);
-  });
-}
 
 /** Writes the data of `inode`, all or the bytes up to `lastBytes`, and waits for it. */
 function syncData(
@@ -55,10 +43,12 @@ function syncMetadata(ctx: ExtWriter, inode: ExtInode, isDataOnly: boolean): May
   const ownTid = isDataOnly ? inode.datasyncTid : inode.syncTid;
   const tid = isFile ? ownTid : transactions.runningTid;
   if (transactions.failure !== undefined) throw new FsError("EIO", { cause: transactions.failure });
-  if (tid === 0 || !isLaterTid(tid, transactions.committedTid)) return flushDevice(ctx);
+  if (tid === 0 || !isLaterTid(tid, transactions.committedTid)) return flushDevice(ctx.core.bdev);
   // A commit that is under way may have flushed before our data was written.
   const coversData = tid === transactions.runningTid;
-  return andThen(transactions.commit(tid), () => (coversData ? undefined : flushDevice(ctx)));
+  return andThen(transactions.commit(tid), () =>
+    coversData ? undefined : flushDevice(ctx.core.bdev),
+  );
 }
 
 /**

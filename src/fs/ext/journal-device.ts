@@ -25,8 +25,8 @@ import {
   REQ_OP_WRITE,
   REQ_OP_WRITE_ZEROES,
 } from "../../block/bio.ts";
-import type { BlockDevice, LoggedRequest } from "../../block/block-device.ts";
-import type { BlockStats } from "../../block/block-stats.ts";
+import type { BlockDevice } from "../../block/block-device.ts";
+import { DeviceOver } from "../../block/device-over.ts";
 import type { Plug } from "../../block/plug.ts";
 import { assert } from "../../lib/assert.ts";
 import { putBe32 } from "../../lib/bytes.ts";
@@ -98,12 +98,9 @@ export interface JournalOverlayOptions {
 }
 
 /** See the head of the file. */
-export class JournalOverlayDevice implements BlockDevice {
-  readonly name: string;
-  readonly isReadOnly = true;
+export class JournalOverlayDevice extends DeviceOver {
   /** Home blocks that are answered from the log. */
   readonly replayedCount: number;
-  readonly #base: BlockDevice;
   readonly #journal: BlockDevice;
   readonly #blockBytes: number;
   readonly #clock: Clock;
@@ -112,8 +109,7 @@ export class JournalOverlayDevice implements BlockDevice {
 
   /** `blocks` name each home once. */
   constructor(base: BlockDevice, blocks: readonly ReplayedBlock[], options: JournalOverlayOptions) {
-    this.name = base.name;
-    this.#base = base;
+    super(base);
     this.#journal = options.journalDevice;
     this.#blockBytes = options.blockBytes;
     this.#clock = options.clock;
@@ -121,27 +117,8 @@ export class JournalOverlayDevice implements BlockDevice {
     this.replayedCount = blocks.length;
   }
 
-  get sizeBytes(): number {
-    return this.#base.sizeBytes;
-  }
-  get logicalBlockBytes(): number {
-    return this.#base.logicalBlockBytes;
-  }
-  get ioPages(): number {
-    return this.#base.ioPages;
-  }
-  get stableWrites(): boolean {
-    return this.#base.stableWrites;
-  }
-  /** The base device's; reads from an external journal count there. */
-  get stats(): BlockStats {
-    return this.#base.stats;
-  }
-  get log(): ((request: LoggedRequest) => void) | undefined {
-    return this.#base.log;
-  }
-  set log(hook: ((request: LoggedRequest) => void) | undefined) {
-    this.#base.log = hook;
+  override get isReadOnly(): boolean {
+    return true;
   }
 
   /** From now on the superblock reads as `bytes` (copied). */
@@ -158,13 +135,13 @@ export class JournalOverlayDevice implements BlockDevice {
     // What is no read, or reaches past the end, is judged below as ever.
     const isRead = bio.op === REQ_OP_READ;
     if (!isRead || bio.offsetBytes < 0 || bio.endBytes > this.sizeBytes) {
-      this.#base.submitBio(bio, plug);
+      this.base.submitBio(bio, plug);
       return;
     }
     const segments = this.#segmentsOf(bio);
     const patches = this.#patchesOf(bio);
     const isPlain = segments.length === 1 && !segments[0]!.isFromLog && patches.length === 0;
-    if (segments.length === 0 || isPlain) this.#base.submitBio(bio, plug);
+    if (segments.length === 0 || isPlain) this.base.submitBio(bio, plug);
     else this.#submitParts(bio, segments, patches, plug);
   }
 
@@ -246,7 +223,7 @@ export class JournalOverlayDevice implements BlockDevice {
         vector++;
         used = 0;
       }
-      (segment.isFromLog ? this.#journal : this.#base).submitBio(part, plug);
+      (segment.isFromLog ? this.#journal : this.base).submitBio(part, plug);
     }
   }
 }

@@ -17,9 +17,9 @@
  */
 import { Bio, endBio, REQ_OP_READ } from "../../block/bio.ts";
 import type { BlockDevice } from "../../block/block-device.ts";
+import { DeviceOver } from "../../block/device-over.ts";
 import type { Plug } from "../../block/plug.ts";
 import type { Clock } from "../../lib/clock.ts";
-import { DeviceOver } from "./device-over.ts";
 import type { Handle } from "./handle.ts";
 
 /** Writes a whole block of file data as part of the operation of `handle`; `bytes` is copied. */

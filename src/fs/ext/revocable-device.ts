@@ -7,10 +7,10 @@
  */
 import { type Bio, endBio, REQ_OP_READ } from "../../block/bio.ts";
 import type { BlockDevice } from "../../block/block-device.ts";
+import { DeviceOver } from "../../block/device-over.ts";
 import type { Plug } from "../../block/plug.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { EROFS } from "../../lib/errno.ts";
-import { DeviceOver } from "./device-over.ts";
 
 /** See the head of the file. */
 export class RevocableDevice extends DeviceOver {

@@ -1,19 +1,23 @@
 /**
  * DeviceOver: what devices have in common that stand over another one and treat some of its
- * requests themselves. All that they do not say is as below.
+ * requests themselves, as the remapping drivers of Linux do (`dm`). All that they do not say is as
+ * below; so are the counts and the log of requests, whose offsets are those of the lowest device.
+ *
+ *     PartitionDevice, JournalOverlayDevice, RevocableDevice .. --submitBio--> base
  */
-import type { Bio } from "../../block/bio.ts";
-import type { BlockDevice, LoggedRequest } from "../../block/block-device.ts";
-import type { BlockStats } from "../../block/block-stats.ts";
-import type { Plug } from "../../block/plug.ts";
+import type { Bio } from "./bio.ts";
+import type { BlockDevice, LoggedRequest } from "./block-device.ts";
+import type { BlockStats } from "./block-stats.ts";
+import type { Plug } from "./plug.ts";
 
 /** See the head of the file. */
 export abstract class DeviceOver implements BlockDevice {
   readonly name: string;
   protected readonly base: BlockDevice;
 
-  constructor(base: BlockDevice) {
-    this.name = base.name;
+  /** `name` is that of `base` if left out. */
+  constructor(base: BlockDevice, name: string = base.name) {
+    this.name = name;
     this.base = base;
   }
 
