@@ -12,7 +12,7 @@ function fake(ino: number): ExtInode {
 }
 
 test("an inode that is still held comes back as the same object, however many came after it", () => {
-  const cache = new InodeCache();
+  const cache = new InodeCache(256);
   const held = fake(7);
   cache.add(held);
   for (let ino = 100; ino < 20_100; ino++) cache.add(fake(ino));
@@ -22,7 +22,7 @@ test("an inode that is still held comes back as the same object, however many ca
 });
 
 test("inodes lists each that is alive once, and clear forgets them", () => {
-  const cache = new InodeCache();
+  const cache = new InodeCache(256);
   const all = Array.from({ length: 9000 }, (_, at) => fake(at + 1));
   for (const inode of all) cache.add(inode);
   cache.get(1);
