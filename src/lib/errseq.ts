@@ -29,13 +29,15 @@ export interface ErrseqCursor {
   since: number;
 }
 
+const tellNobody = (): void => {};
+
 /** A cell (`errseq_t`). See the head of the file. */
 export class Errseq {
   readonly #warn: (text: string) => void;
   #value = 0;
 
   /** `warn` hears of numbers that are no errors; by default nobody does. */
-  constructor(warn: (text: string) => void = () => {}) {
+  constructor(warn: (text: string) => void = tellNobody) {
     this.#warn = warn;
   }
 
