@@ -114,11 +114,15 @@ export function platformModule<T>(id: string): T | undefined {
 const encoder = new TextEncoder();
 const UINT32_MAX = 2 ** 32 - 1;
 const PLATFORM = globalThis.process?.platform ?? "linux";
+/** Arrays of so many bytes lie in the heap of V8, and cost next to nothing. */
+const SMALL_BYTES_MAX = 64;
 
 /**
  * The bytes of a path, checked as Node checks it: a string, bytes or a `file:` URL, without NUL.
  */
 export function pathBytes(path: unknown, name = "path"): Uint8Array {
+  const small = typeof path === "string" ? smallBytes(path) : undefined;
+  if (small !== undefined) return small;
   const given = path instanceof URL ? pathOfUrl(path) : path;
   if (typeof given !== "string" && !(given instanceof Uint8Array)) {
     throw invalidArgType(name, "of type string or an instance of Buffer or URL", path);
@@ -129,6 +133,19 @@ export function pathBytes(path: unknown, name = "path"): Uint8Array {
     throw invalidArgValue(name, given, rule);
   }
   return typeof given === "string" ? encoder.encode(given) : given;
+}
+
+/** The bytes of a short text that is all ASCII without NUL, as most paths are. */
+function smallBytes(text: string): Uint8Array | undefined {
+  const { length } = text;
+  if (length > SMALL_BYTES_MAX) return undefined;
+  const bytes = new Uint8Array(length);
+  for (let at = 0; at < length; at++) {
+    const code = text.charCodeAt(at);
+    if (code === 0 || code > 0x7f) return undefined;
+    bytes[at] = code;
+  }
+  return bytes;
 }
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });

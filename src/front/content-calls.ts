@@ -9,6 +9,7 @@ import type { NewPlace } from "../fs/namei.ts";
 import { MAY_EXEC, MAY_WRITE } from "../fs/permission.ts";
 import type { VfsInode } from "../fs/vfs.ts";
 import { FsError } from "../lib/errno.ts";
+import { andThen, type MaybeAsync } from "../lib/maybe.ts";
 import { checkMode, type PathLike, pathBytes, pathText } from "./arguments.ts";
 import {
   checkWriteData,
@@ -55,12 +56,12 @@ export abstract class ContentCalls extends NameCalls {
     mode?: string | number | null,
     options?: LookOptions,
   ): Promise<FileHandle> {
-    pathBytes(path);
+    const bytes = pathBytes(path);
     const wanted = openFlags(flags);
     const bits = checkMode(mode, "mode", FILE_MODE_DEFAULT) & 0o7777;
     const signal = options?.signal;
     if ((wanted & O_TMPFILE) === O_TMPFILE) return this.#openTemporary(path, wanted, bits);
-    if ((wanted & O_CREAT) !== 0) return this.#openOrCreate(path, wanted, bits, signal);
+    if ((wanted & O_CREAT) !== 0) return this.#openOrCreate(path, bytes, wanted, bits, signal);
     const found = await this.at(path, "open", (wanted & O_NOFOLLOW) === 0, signal);
     const name = found.names.at(-1);
     const place = name === undefined ? undefined : { dirIno: found.parentIno, name };
@@ -123,19 +124,19 @@ export abstract class ContentCalls extends NameCalls {
 
   async #openOrCreate(
     path: PathLike,
+    bytes: Uint8Array,
     flags: number,
     mode: number,
     signal: AbortSignal | undefined,
   ): Promise<FileHandle> {
     const where = { syscall: "open", path: pathText(path) };
     if ((flags & O_DIRECTORY) !== 0) throw new FsError("EINVAL", where);
-    const bytes = pathBytes(path);
     const { kind, hasSlash } = lastNameOf(bytes);
-    if (bytes.length === 0 || kind !== "name" || hasSlash) await this.parentOf(path, where);
+    if (bytes.length === 0 || kind !== "name" || hasSlash) await this.parentOf(bytes, where);
     if (kind === "name" && hasSlash) throw new FsError("EISDIR", where);
     const follows = (flags & (O_EXCL | O_NOFOLLOW)) === 0;
     for (let tries = 1; ; tries++) {
-      const found = await this.atOrNew(path, "open", follows, signal);
+      const found = await this.atOrNew(bytes, "open", follows, signal);
       if (found.inode !== undefined && (flags & O_EXCL) !== 0) throw new FsError("EEXIST", where);
       if (found.inode === undefined && this.writer === undefined) throw new FsError("EROFS", where);
       try {
@@ -154,14 +155,15 @@ export abstract class ContentCalls extends NameCalls {
     }
   }
 
-  async #create(found: NewPlace, flags: number, mode: number): Promise<FileHandle> {
-    const dir = found.parent;
-    await this.checkAccess(dir, MAY_WRITE | MAY_EXEC);
-    const place: Place = { dir, dirNames: found.parentNames, last: lastNameOf(found.name) };
-    const made = this.writer!.create(dir, found.name, this.newInode(S_IFREG, mode));
-    const inode = await this.underParent(made, place);
-    this.told(place, inode.ino);
-    return this.openNew(inode, flags, { dirIno: dir.ino, name: found.name });
+  #create(found: NewPlace, flags: number, mode: number): MaybeAsync<FileHandle> {
+    const { parent: dir, parentNames: dirNames, name } = found;
+    const place: Place = { dir, dirNames, last: lastNameOf(name) };
+    const create = (): MaybeAsync<VfsInode> =>
+      this.underParent(this.writer!.create(dir, name, this.newInode(S_IFREG, mode)), place);
+    return andThen(andThen(this.checkAccess(dir, MAY_WRITE | MAY_EXEC), create), (inode) => {
+      this.told(place, inode.ino);
+      return this.openNew(inode, flags, { dirIno: dir.ino, name });
+    });
   }
 
   /** A file without a name in the directory `path`: `link` can give it one. */

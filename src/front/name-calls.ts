@@ -25,7 +25,7 @@ import { AttributeCalls } from "./attribute-calls.ts";
 import { droppedMode } from "./attributes.ts";
 import { FileHandle } from "./file-handle.ts";
 import { type LastName, lastNameOf } from "./last-name.ts";
-import { placed } from "./volume-base.ts";
+import { placed, type Where } from "./volume-base.ts";
 
 const S_IFDIR = 0o040000;
 const S_IFLNK = 0o120000;
@@ -40,13 +40,6 @@ export interface Place {
   /** Names from the root to the directory. */
   readonly dirNames: readonly Uint8Array[];
   readonly last: LastName;
-}
-
-/** What an error is to say about a call. */
-export interface Where {
-  readonly syscall: string;
-  readonly path: string;
-  readonly dest?: string;
 }
 
 /** What `rename` may be asked for beyond Node's. */
@@ -110,60 +103,61 @@ export abstract class NameCalls extends AttributeCalls {
   }
 
   async unlink(path: PathLike): Promise<void> {
-    pathBytes(path);
+    const bytes = pathBytes(path);
     const where = { syscall: "unlink", path: pathText(path) };
-    const place = await this.parentOf(path, where);
+    const place = await this.parentOf(bytes, where);
     if (place.last.kind !== "name") throw new FsError("EISDIR", where);
     const writer = this.#writerFor(where);
-    await placed(where, async () => {
-      const inode = await this.#victim(path, place);
-      if (place.last.hasSlash) {
-        throw new FsError(inode.type === "directory" ? "EISDIR" : "ENOTDIR", where);
-      }
+    const unlink = (inode: VfsInode): MaybeAsync<void> => {
       if (inode.type === "directory") throw new FsError("EISDIR", where);
-      await this.underParent(writer.unlink(place.dir, place.last.name), place);
-      this.told(place, inode.ino);
-    });
+      if (place.last.hasSlash) throw new FsError("ENOTDIR", where);
+      const gone = this.underParent(writer.unlink(place.dir, place.last.name), place);
+      return andThen(gone, () => this.told(place, inode.ino));
+    };
+    await placed(where, () => andThen(this.#victim(place), unlink));
   }
 
   async rmdir(path: PathLike, _options?: unknown): Promise<void> {
-    pathBytes(path);
+    const bytes = pathBytes(path);
     const where = { syscall: "rmdir", path: pathText(path) };
-    const place = await this.parentOf(path, where);
+    const place = await this.parentOf(bytes, where);
     const { kind } = place.last;
     if (kind !== "name") {
       throw new FsError(({ ".": "EINVAL", "..": "ENOTEMPTY", "/": "EBUSY" } as const)[kind], where);
     }
     const writer = this.#writerFor(where);
-    await placed(where, async () => {
-      const inode = await this.#victim(path, place);
+    const rmdir = (inode: VfsInode): MaybeAsync<void> => {
       if (inode.type !== "directory") throw new FsError("ENOTDIR", where);
-      await this.underParent(writer.rmdir(place.dir, place.last.name), place);
-      this.told(place, inode.ino);
-    });
+      const gone = this.underParent(writer.rmdir(place.dir, place.last.name), place);
+      return andThen(gone, () => this.told(place, inode.ino));
+    };
+    await placed(where, () => andThen(this.#victim(place), rmdir));
   }
 
   /** Moves a name, over another one unless the flags say otherwise: both names are never gone. */
   async rename(from: PathLike, to: PathLike, options: RenameOptions = {}): Promise<void> {
-    pathBytes(from, "oldPath");
-    pathBytes(to, "newPath");
+    const fromBytes = pathBytes(from, "oldPath");
+    const toBytes = pathBytes(to, "newPath");
     const where = { syscall: "rename", path: pathText(from), dest: pathText(to) };
-    const old = await this.parentOf(from, where);
-    const wanted = await this.parentOf(to, where);
+    const old = await this.parentOf(fromBytes, where);
+    const wanted = await this.parentOf(toBytes, where);
     if (old.last.kind !== "name" || wanted.last.kind !== "name") throw new FsError("EBUSY", where);
     const writer = this.#writerFor(where);
     const flags = options.flags ?? 0;
-    await placed(where, async () => {
-      const inode = await this.#found(from, old);
+    const move = (inode: VfsInode): MaybeAsync<void> => {
+      const moved = writer.rename(old.dir, old.last.name, wanted.dir, wanted.last.name, flags);
+      return andThen(this.underParent(this.underParent(moved, old), wanted), () => {
+        this.told(old, inode.ino);
+        this.told(wanted, inode.ino);
+      });
+    };
+    const check = (inode: VfsInode): MaybeAsync<void> => {
       const isSlashed = old.last.hasSlash || wanted.last.hasSlash;
       if (inode.type !== "directory" && isSlashed) throw new FsError("ENOTDIR", where);
-      if (this.caller.uid !== 0) await this.#checkRename(old, wanted, inode, to, flags);
-      const { name } = old.last;
-      const moved = writer.rename(old.dir, name, wanted.dir, wanted.last.name, flags);
-      await this.underParent(this.underParent(moved, old), wanted);
-      this.told(old, inode.ino);
-      this.told(wanted, inode.ino);
-    });
+      if (this.caller.uid === 0) return move(inode);
+      return this.#checkRename(old, wanted, inode, toBytes, flags).then(() => move(inode));
+    };
+    await placed(where, () => andThen(this.#found(old), check));
   }
 
   /** What a new inode of the caller begins as. */
@@ -181,13 +175,14 @@ export abstract class NameCalls extends AttributeCalls {
   ): Promise<VfsInode> {
     const place = await this.newPlace(path, where, isDirectory);
     const writer = this.#writerFor(where);
-    return placed(where, async () => {
-      await this.checkAccess(place.dir, MAY_WRITE | MAY_EXEC);
-      const made = writer.create(place.dir, place.last.name, what);
-      const inode = await this.underParent(made, place);
-      this.told(place, inode.ino);
-      return inode;
-    });
+    const make = (): MaybeAsync<VfsInode> => {
+      const made = this.underParent(writer.create(place.dir, place.last.name, what), place);
+      return andThen(made, (inode) => {
+        this.told(place, inode.ino);
+        return inode;
+      });
+    };
+    return placed(where, () => andThen(this.checkAccess(place.dir, MAY_WRITE | MAY_EXEC), make));
   }
 
   /** Where `path` can be made. Throws `EEXIST` if it is there, and what is wrong above it. */
@@ -205,15 +200,18 @@ export abstract class NameCalls extends AttributeCalls {
   }
 
   /** Walks to where the last component of `path` is to be found. */
-  protected async parentOf(path: PathLike, where: Where): Promise<Place> {
+  protected parentOf(path: PathLike, where: Where): MaybeAsync<Place> {
     const bytes = pathBytes(path);
     const last = lastNameOf(bytes);
-    return placed(where, async () => {
-      if (bytes.length === 0 || last.kind !== "name") await this.at(path, where.syscall, true);
-      const { inode, names } = await this.at(last.parent, where.syscall, true);
-      if (inode.type !== "directory") throw new FsError("ENOTDIR");
-      return { dir: inode, dirNames: names, last };
-    });
+    const isName = bytes.length > 0 && last.kind === "name";
+    const parent = (): MaybeAsync<Place> =>
+      andThen(this.at(last.parent, where.syscall, true), ({ inode, names }) => {
+        if (inode.type !== "directory") throw new FsError("ENOTDIR");
+        return { dir: inode, dirNames: names, last };
+      });
+    return placed(where, () =>
+      isName ? parent() : andThen(this.at(bytes, where.syscall, true), parent),
+    );
   }
 
   /** Waits for a change of a name, and forgets what was known of it, whether it succeeds or not. */
@@ -252,17 +250,16 @@ export abstract class NameCalls extends AttributeCalls {
   }
 
   /** The inode that a name leads to, which is not a link's target. */
-  #found(path: PathLike, place: Place): MaybeAsync<VfsInode> {
-    const bytes = pathBytes(path);
-    const bare = bytes.subarray(0, place.last.bare.length);
-    return andThen(this.at(bare, "lstat", false), ({ inode }) => inode);
+  #found(place: Place): MaybeAsync<VfsInode> {
+    return andThen(this.at(place.last.bare, "lstat", false), ({ inode }) => inode);
   }
 
   /** As `#found`, if the caller may take the name away (`may_delete`). */
-  async #victim(path: PathLike, place: Place): Promise<VfsInode> {
-    const inode = await this.#found(path, place);
-    if (this.caller.uid !== 0) await this.#checkDelete(place.dir, inode);
-    return inode;
+  #victim(place: Place): MaybeAsync<VfsInode> {
+    return andThen(this.#found(place), (inode) => {
+      if (this.caller.uid === 0) return inode;
+      return this.#checkDelete(place.dir, inode).then(() => inode);
+    });
   }
 
   async #checkDelete(dir: VfsInode, inode: VfsInode): Promise<void> {

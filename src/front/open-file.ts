@@ -8,7 +8,7 @@
  *  2. The file is given back when the last call on it has ended, not before.
  */
 import type { CacheFile } from "../cache/cache-file.ts";
-import { type FileLocks, lockRange } from "../fs/file-locks.ts";
+import { type FileLocks, lockRange, WHOLE_FILE } from "../fs/file-locks.ts";
 import type { VfsInode } from "../fs/vfs.ts";
 import type { FileSystemWriter } from "../fs/vfs-write.ts";
 import type { Clock } from "../lib/clock.ts";
@@ -41,6 +41,8 @@ export interface OpenFileOwner {
   readonly clock: Clock;
   /** The advisory locks on a file, shared by all who have it open. */
   locksOf(inode: VfsInode): FileLocks;
+  /** Gives back the locks that `file`, which is being closed, has on `inode`. */
+  unlockAll(file: OpenFile, inode: VfsInode): void;
   /** Throws `EPERM` unless the caller owns the inode. */
   checkOwner(inode: VfsInode, syscall: string): void;
   /** Throws `EPERM` unless the caller may give the inode away so. */
@@ -126,7 +128,7 @@ export abstract class OpenFile {
     if (options.try === true) return locks.tryLock(this, request);
     await locks.lock(this, request, signal);
     if (this.#fd !== -1) return true;
-    locks.unlock(this, lockRange(0, Infinity)); // It was closed meanwhile.
+    locks.unlock(this, WHOLE_FILE); // It was closed meanwhile.
     throw new FsError("EBADF", { syscall: "flock" });
   }
 
@@ -239,7 +241,7 @@ export abstract class OpenFile {
   #giveBack(): MaybeAsync<void> {
     if (this.#fd === -1) return undefined;
     this.#fd = -1;
-    this.owner.locksOf(this.inode).unlock(this, lockRange(0, Infinity));
+    this.owner.unlockAll(this, this.inode);
     this.owner.closed(this);
     return this.owner.writer?.release(this.inode);
   }

@@ -10,7 +10,7 @@
  *  2. On a read-only volume each call that changes something fails with `EROFS` where the kernel
  *     would look at that: `writer` is what says so.
  */
-import { FileLocks } from "../fs/file-locks.ts";
+import { FileLocks, WHOLE_FILE } from "../fs/file-locks.ts";
 import { type NewPlace, PathWalker, type WalkResult } from "../fs/namei.ts";
 import {
   type Caller,
@@ -123,6 +123,10 @@ export abstract class VolumeBase implements OpenFileOwner {
     if (failures.length > 0) throw failures[0];
   }
 
+  unlockAll(handle: OpenFile, inode: VfsInode): void {
+    this.#locks.get(inode)?.unlock(handle, WHOLE_FILE);
+  }
+
   locksOf(inode: VfsInode): FileLocks {
     let locks = this.#locks.get(inode);
     if (locks === undefined) {
@@ -201,15 +205,15 @@ export abstract class VolumeBase implements OpenFileOwner {
     path: PathLike | undefined,
     task: () => MaybeAsync<T>,
   ): MaybeAsync<T> {
-    const text = path === undefined ? undefined : pathText(path);
     if (this.#isClosed && path !== undefined) {
+      const text = pathText(path);
       throw new FsError("EBADF", { syscall, path: text, detail: "the volume is closed" });
     }
     try {
       const result = task();
-      return isPromise(result) ? this.#finished(result, syscall, text) : result;
+      return isPromise(result) ? this.#finished(result, syscall, path) : result;
     } catch (error) {
-      throw located(error, syscall, text);
+      throw located(error, syscall, path);
     }
   }
 
@@ -269,7 +273,7 @@ export abstract class VolumeBase implements OpenFileOwner {
     }
   }
 
-  async #finished<T>(task: Promise<T>, syscall: string, path: string | undefined): Promise<T> {
+  async #finished<T>(task: Promise<T>, syscall: string, path: PathLike | undefined): Promise<T> {
     this.#busyCount++;
     try {
       return await task;
@@ -288,23 +292,32 @@ export abstract class VolumeBase implements OpenFileOwner {
 }
 
 /** The same error with the call and the path that the user named; others pass unchanged. */
-function located(error: unknown, syscall: string, path: string | undefined): unknown {
+function located(error: unknown, syscall: string, path: PathLike | undefined): unknown {
   if (!(error instanceof FsError) || error.path !== undefined) return error;
   if (path === undefined && error.syscall !== undefined) return error;
   const { code, detail, cause } = error;
-  return new FsError(code, { syscall, path, detail, cause });
+  const text = path === undefined ? undefined : pathText(path);
+  return new FsError(code, { syscall, path: text, detail, cause });
 }
 
-/** Waits for `task`, whose errors get the places that the user knows. */
-export async function placed<T>(
-  where: { readonly syscall: string; readonly path: string; readonly dest?: string },
-  task: () => T | Promise<T>,
-): Promise<T> {
-  try {
-    return await task();
-  } catch (error) {
+/** What the user knows of a call, for its errors. */
+export interface Where {
+  readonly syscall: string;
+  readonly path: string;
+  readonly dest?: string;
+}
+
+/** Does `task`, whose errors get the places that the user knows. */
+export function placed<T>(where: Where, task: () => MaybeAsync<T>): MaybeAsync<T> {
+  const fail = (error: unknown): never => {
     if (!(error instanceof FsError)) throw error;
     const { detail, cause } = error;
     throw new FsError(error.code as ErrnoCode, { ...where, detail, cause });
+  };
+  try {
+    const result = task();
+    return isPromise(result) ? result.catch(fail) : result;
+  } catch (error) {
+    return fail(error);
   }
 }

@@ -22,6 +22,9 @@ export interface LockRange {
   readonly endBytes: number;
 }
 
+/** All of a file, however long it becomes. */
+export const WHOLE_FILE: LockRange = { startBytes: 0, endBytes: Number.POSITIVE_INFINITY };
+
 /** What is to be locked, and how. */
 export interface LockRequest extends LockRange {
   /** Others may hold shared locks at the same time. */
