@@ -183,8 +183,7 @@ export class Journal implements LogSink {
     await this.#checkpointLock.lock();
     try {
       await this.#writeHomes(commitRunning);
-      const isAllHome = this.#homeCount() === this.#live.length;
-      if (!isAllHome) await this.#moveTail();
+      if (!this.#isAllHome) await this.#moveTail();
       else if (this.#isStarted) await this.#markEmpty();
     } finally {
       this.#checkpointLock.unlock();
@@ -243,6 +242,10 @@ export class Journal implements LogSink {
     }
   }
 
+  get #isAllHome(): boolean {
+    return this.#homeCount() === this.#live.length;
+  }
+
   /** Number of the oldest transactions of which nothing has to go home any more. */
   #homeCount(): number {
     let count = 0;
@@ -271,6 +274,7 @@ export class Journal implements LogSink {
   async #markEmpty(): Promise<void> {
     if (!mutants.tailWithoutFlush) await flushDevice(this.#device);
     this.#throwIfAborted();
+    if (!this.#isAllHome) return this.#moveTail(); // Another one has come meanwhile.
     this.#isStarted = false;
     const count = this.#live.length;
     await this.#file.writeEmpty(this.#nextTid, this.#head);

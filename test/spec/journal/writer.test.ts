@@ -223,6 +223,24 @@ describe("homes and the tail", () => {
     expect([25, 26, 27].map((block) => image[block * BLOCK])).toEqual([1, 1, 1]);
   });
 
+  test("J96 what is committed while the log is emptied stays in it", async () => {
+    await transactions.run(set(25, 1));
+    await transactions.commit();
+    let committing: Promise<unknown> = Promise.resolve();
+    disk.before = async (what) => {
+      if (what !== "flush" || disk.trace.at(-2) !== "home 25 x1") return;
+      await transactions.run(set(26, 2));
+      committing = Promise.resolve(transactions.commit());
+      await settle();
+    };
+    await transactions.flush();
+    await committing;
+    expect((await recoveredCopy(image, log))[26 * BLOCK]).toBe(2);
+    await transactions.flush();
+    expect(superblockWord(JSB.s_start)).toBe(0);
+    expect([25, 26].map((block) => image[block * BLOCK])).toEqual([1, 2]);
+  });
+
   test("J97 opening writes nothing, and an open without a change leaves the log as it was", async () => {
     const before = image.slice();
     expect(disk.trace).toEqual([]);
