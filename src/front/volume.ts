@@ -49,8 +49,8 @@ export interface VolumeOptions {
   readonly unlogged?: boolean | undefined;
   /**
    * What a crash leaves of data that was just written: with "ordered" a file shows nothing that was
-   * there before it, with "writeback" it may. As the image says, else "ordered"; "journal" is not
-   * offered.
+   * there before it, with "writeback" it may; with "journal" data is written twice, and no block of
+   * it is ever torn. As the image says, else "ordered".
    */
   readonly data?: "ordered" | "writeback" | "journal" | undefined;
   /** In whose name: 0, which may do all, by default. */

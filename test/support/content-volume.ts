@@ -16,6 +16,7 @@ import { type CacheFile, openCacheFile } from "../../src/cache/cache-file.ts";
 import { filemapRead } from "../../src/cache/filemap.ts";
 import { PageCache } from "../../src/cache/page-cache.ts";
 import type { ExtCore } from "../../src/fs/ext/core.ts";
+import type { DataMode } from "../../src/fs/ext/data-mode.ts";
 import { FileContent } from "../../src/fs/ext/file-content.ts";
 import { findSuperblock } from "../../src/fs/ext/find-superblock.ts";
 import type { ExtInode } from "../../src/fs/ext/inode.ts";
@@ -34,6 +35,7 @@ import { runTool, runToolBytes } from "./tools.ts";
 export interface ContentOptions {
   readonly arenaBytes?: number | undefined;
   readonly onWriteError?: "drop" | "keep" | undefined;
+  readonly data?: DataMode | undefined;
 }
 
 /** A file, and a view of it as an open file has one. */
@@ -153,7 +155,7 @@ export class ContentVolume {
 /** Mounts the image at `path`, which stays as it is until `close`. */
 export async function openContent(
   path: string,
-  { arenaBytes = 32 * MIB, onWriteError = "keep" }: ContentOptions = {},
+  { arenaBytes = 32 * MIB, onWriteError = "keep", data }: ContentOptions = {},
 ): Promise<ContentVolume> {
   const clock = realClock;
   const bytes = new Uint8Array(readFileSync(path));
@@ -165,7 +167,8 @@ export async function openContent(
   const bdev = new StoreBlockDevice(store, { clock });
   const cache = new PageCache({ clock, arenaBytes });
   const found = await findSuperblock(bdev, "primary", undefined, undefined);
-  const mount = await mountWritable(bdev, cache, found, { clock, random: new Random(1) }, () => {});
+  const options = { clock, random: new Random(1), data };
+  const mount = await mountWritable(bdev, cache, found, options, () => {});
   const content = new FileContent(mount.writer, cache, { atime: "relatime", onWriteError });
   return new ContentVolume(mount, content, cache, { store, faulty }, { path, bytes });
 }

@@ -19,7 +19,8 @@ const PERMISSION_BITS = 0o7777;
 const FLAGS_USER_MODIFIABLE = 0x2003_c0ff;
 
 /**
- * Applies `change`, and sets the change time.
+ * Applies `change`, and sets the change time. A change by which the data of `inode` comes to go
+ * through the journal, or ceases to, is made amid `whileSwitching`.
  *
  * @throws {FsError} `EPERM` for what an immutable or append-only inode forbids, `EOPNOTSUPP` for
  *   flags that cannot be set here and a project where there are none
@@ -39,7 +40,7 @@ export function changeAttributes(
   if (gid !== undefined) inode.gid = gid;
   if (atime !== undefined) inode.setTime("atime", atime);
   if (mtime !== undefined) inode.setTime("mtime", mtime);
-  if (flags !== undefined) setFlags(inode, flags);
+  if (flags !== undefined) setFlags(ctx, inode, flags);
   if (projectId !== undefined) setProject(ctx, inode, projectId);
   inode.setTime("ctime", ctx.now());
   if (mode !== undefined) {
@@ -53,12 +54,13 @@ function hasMoreThanFlags({ mode, uid, gid, atime, mtime }: AttributeChange): bo
 }
 
 /** Sets the flags that users may set; others must be as they are. */
-function setFlags(inode: ExtInode, flags: number): void {
+function setFlags(ctx: ExtWriter, inode: ExtInode, flags: number): void {
   const changed = (inode.attributes().flags ^ flags) >>> 0;
-  const refused = (changed & ~FLAGS_USER_MODIFIABLE) >>> 0;
-  // Files whose data is journaled are a mode of writing that is not had here.
-  if (refused !== 0 || (changed & flags & JOURNAL_DATA_FL) !== 0) {
-    const detail = `flags ${(refused | (changed & JOURNAL_DATA_FL)).toString(16)} cannot be changed`;
+  // Data goes through the journal where there is one.
+  const absent = ctx.dataMode === undefined ? changed & flags & JOURNAL_DATA_FL : 0;
+  const refused = ((changed & ~FLAGS_USER_MODIFIABLE) | absent) >>> 0;
+  if (refused !== 0) {
+    const detail = `flags ${refused.toString(16)} cannot be changed`;
     throw new FsError("EOPNOTSUPP", { detail });
   }
   inode.flags = (inode.flags ^ changed) >>> 0;

@@ -24,6 +24,8 @@ export class ExtCore implements ExtContext {
   readonly sb: Superblock;
   /** Where data and metadata are read: the image, or the image under its recovered journal. */
   readonly bdev: BlockDevice;
+  /** Where data of files is read and written: `bdev`, and what of it is newer in the journal. */
+  dataDevice: BlockDevice;
   readonly metadata: Metadata;
   readonly groups: GroupTable;
   readonly inodes: InodeCache;
@@ -47,6 +49,7 @@ export class ExtCore implements ExtContext {
   ) {
     this.sb = sb;
     this.bdev = bdev;
+    this.dataDevice = bdev;
     this.metadata = new Metadata(new BufferCache(cache, bdev, sb.blockBytes), sb.blockCount);
     this.groups = new GroupTable(sb, this.metadata, superblockBlock, isSalvage);
     this.#descriptors = this.groups;

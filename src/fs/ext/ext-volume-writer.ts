@@ -31,6 +31,7 @@ import {
   RENAME_NOREPLACE,
 } from "../vfs-write.ts";
 import { changeAttributes } from "./change-attributes.ts";
+import { isDataSwitched } from "./data-switch.ts";
 import { dirLookup } from "./dir.ts";
 import { evictInode } from "./evict.ts";
 import type { FileContent, NamePlace } from "./file-content.ts";
@@ -168,10 +169,14 @@ export class ExtVolumeWriter implements FileSystemWriter {
   }
 
   setAttributes(inode: VfsInode, change: AttributeChange, signal?: AbortSignal): MaybeAsync<void> {
-    return this.#run(
-      "setattr",
-      (ctx, handle) => changeAttributes(ctx, handle, inode as ExtInode, change),
-      signal,
+    const file = inode as ExtInode;
+    const ctx = this.#ctx;
+    const set = (): MaybeAsync<void> =>
+      ctx.transactions.run((handle) => changeAttributes(ctx, handle, file, change), signal);
+    return this.#change("setattr", () =>
+      isDataSwitched(ctx, file, change.flags)
+        ? this.#content.switchData(file, set, signal)
+        : withFreedRoom(ctx, set),
     );
   }
 

@@ -12,6 +12,7 @@
 import { SECTOR_BYTES } from "../../lib/units.ts";
 import { inodeGoal } from "./block-goal.ts";
 import type { MappedRun } from "./context.ts";
+import { shouldJournalData } from "./data-mode.ts";
 import { type Extent, ExtentTree, extentAt, extentCountMax } from "./extent-tree.ts";
 import {
   type ExtentLevel,
@@ -48,8 +49,7 @@ export interface AllocatedRun extends MappedRun {
 
 /** True if the blocks of `inode` go through the transactions, which then have to forget them. */
 export function hasMetadataBlocks(ctx: ExtWriter, inode: ExtInode): boolean {
-  if (ctx.journalsData) return true;
-  return inode.type !== "file" || inode.isEaInode || inode.hasJournaledData;
+  return inode.type !== "file" || inode.isEaInode || shouldJournalData(ctx, inode);
 }
 
 /** Notes that blocks of `inode` came, went or moved. */

@@ -21,6 +21,7 @@ import { Errseq } from "../../lib/errseq.ts";
 import { andThen, isPromise, type MaybeAsync } from "../../lib/maybe.ts";
 import { MARK_DIRTY } from "../../lib/xarray.ts";
 import type { Timespec } from "../vfs.ts";
+import { whileSwitching } from "./data-switch.ts";
 import { dirLookup } from "./dir.ts";
 import { fallocateFile } from "./fallocate.ts";
 import { FileMappings } from "./file-ops.ts";
@@ -103,6 +104,15 @@ export class FileContent {
     signal?: AbortSignal,
   ): MaybeAsync<void> {
     return fallocateFile(this.#files, inode, mode, offsetBytes, lengthBytes, signal);
+  }
+
+  /** See `whileSwitching`. */
+  switchData(
+    inode: ExtInode,
+    change: () => MaybeAsync<void>,
+    signal?: AbortSignal,
+  ): MaybeAsync<void> {
+    return whileSwitching(this.#files, inode, change, signal);
   }
 
   /** See `fsyncFile`. */

@@ -3,6 +3,7 @@
  *
  *     block map (ext2, ext3)     mpage over `get-block.ts`, with buffers where a page is confused
  *     extents, inline data       iomap over `iomap-ops.ts`, `iomap-write.ts`, `writeback.ts`
+ *     data in the journal        as the others, but for the write-out: `journal-writeback.ts`
  *
  * Inline data is written into the inode at once, so nothing of it is ever dirty here
  * (`inline-write.ts`). An inline inode may become one of the others: its cache is dropped first,
@@ -36,11 +37,13 @@ import { iomapWritepages } from "../../mapping/iomap/writeback.ts";
 import { mpageReadahead, mpageReadFolio } from "../../mapping/mpage.ts";
 import { mpageWritepages } from "../../mapping/mpage-write.ts";
 import type { ExtCore } from "./core.ts";
+import { shouldJournalData } from "./data-mode.ts";
 import { promisesOf, releaseBlocks, releaseOthers } from "./delalloc.ts";
 import { INCOMPAT_EXTENTS } from "./features.ts";
 import { extAllocateBlock, extGetBlock, extReserveBlock } from "./get-block.ts";
 import type { ExtInode } from "./inode.ts";
 import { extIomapOps } from "./iomap-ops.ts";
+import { journalWritepages } from "./journal-writeback.ts";
 import { noteFailure } from "./read-failure.ts";
 import { extWritebackOps } from "./writeback.ts";
 import type { ExtWriter } from "./writer.ts";
@@ -56,6 +59,16 @@ export interface FileWriteOptions {
   readonly sb: CacheSuperblock;
   /** What becomes of data that cannot be written. */
   readonly onWriteError: "drop" | "keep";
+}
+
+type Writepages = NonNullable<AddressSpaceOperations["writepages"]>;
+
+/** The write-out of files whose data goes past the journal is `direct`, that of others logs it. */
+function writepagesOf(ctx: ExtWriter, direct: Writepages): Writepages {
+  return (mapping, wbc) =>
+    shouldJournalData(ctx, mapping.host as ExtInode)
+      ? journalWritepages(ctx, mapping, wbc)
+      : direct(mapping, wbc);
 }
 
 /** True if where the range lies is known without a read; else the read has begun. */
@@ -92,7 +105,7 @@ function blockMapOperations(core: ExtCore, ctx: ExtWriter | undefined): AddressS
   const allocate = extAllocateBlock(ctx);
   return {
     ...operations,
-    writepages: (mapping, wbc) => mpageWritepages(mapping, wbc, allocate),
+    writepages: writepagesOf(ctx, (mapping, wbc) => mpageWritepages(mapping, wbc, allocate)),
     writeBegin: (iocb, mapping, posBytes, lengthBytes) => {
       const inode = mapping.host as ExtInode;
       const isNowait = (iocb.flags & IOCB_NOWAIT) !== 0;
@@ -130,7 +143,7 @@ function iomapOperations(
     ...operations,
     invalidateFolio: invalidateExtents,
     dirtyFolio: iomapDirtyFolio,
-    writepages: (mapping, wbc) => iomapWritepages(mapping, wbc, writeback),
+    writepages: writepagesOf(ctx, (mapping, wbc) => iomapWritepages(mapping, wbc, writeback)),
   };
 }
 

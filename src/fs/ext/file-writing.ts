@@ -6,14 +6,16 @@
  *
  * After `fs/ext4/file.c` and `fs/ext4/inode.c` of Linux.
  */
+import { filemapFdatawriteRange } from "../../cache/filemap-flush.ts";
 import { pagecacheIsizeExtended } from "../../cache/truncate.ts";
-import { FsError } from "../../lib/errno.ts";
+import { type Errno, FsError } from "../../lib/errno.ts";
 import { andThen, isPromise, type MaybeAsync } from "../../lib/maybe.ts";
 import { FILE_BYTES_MAX, roundUp } from "../../lib/units.ts";
 import { blockTruncatePage } from "../../mapping/buffer-write.ts";
 import type { GetBlock } from "../../mapping/get-block.ts";
 import type { IomapOps } from "../../mapping/iomap/iomap.ts";
 import { iomapZeroRange } from "../../mapping/iomap/zero-range.ts";
+import { shouldJournalData } from "./data-mode.ts";
 import type { FileMappings } from "./file-ops.ts";
 import { extGetBlock } from "./get-block.ts";
 import type { Handle } from "./handle.ts";
@@ -102,7 +104,8 @@ export function withoutFills<T>(
 
 /**
  * Zeroes the bytes `fromBytes..endBytes`, which lie in one block, in the cache, unless they are a
- * hole. Both locks are held (`ext4_block_zero_page_range`).
+ * hole. Both locks are held (`ext4_block_zero_page_range`). Where data goes through the journal the
+ * zeros are in it on return: no size that comes later leads to what was there before.
  */
 export function zeroInBlock(
   files: FileWriting,
@@ -112,14 +115,20 @@ export function zeroInBlock(
 ): MaybeAsync<void> {
   if (fromBytes >= endBytes || inode.isInline) return;
   const mapping = files.mappings.of(inode);
-  if (inode.hasExtents) {
+  const throwIfFailed = (errno: Errno): void => {
+    if (errno !== 0) throw FsError.of(errno, { cause: mapping.writeFailure });
+  };
+  const zero = (): MaybeAsync<unknown> => {
     const lengthBytes = endBytes - fromBytes;
-    const zeroed = iomapZeroRange(mapping, fromBytes, lengthBytes, files.iomapOps, extWriteHooks);
-    return isPromise(zeroed) ? zeroed.then(() => undefined) : undefined;
-  }
-  const done = blockTruncatePage(mapping, fromBytes, files.getBlock, endBytes);
-  return andThen(done, (errno) => {
-    if (errno !== 0) throw FsError.of(errno);
+    if (inode.hasExtents) {
+      return iomapZeroRange(mapping, fromBytes, lengthBytes, files.iomapOps, extWriteHooks);
+    }
+    const done = blockTruncatePage(mapping, fromBytes, files.getBlock, endBytes);
+    return andThen(done, throwIfFailed);
+  };
+  return andThen(zero(), () => {
+    if (!shouldJournalData(files.ctx, inode)) return;
+    return andThen(filemapFdatawriteRange(mapping, fromBytes, endBytes - 1), throwIfFailed);
   });
 }
 

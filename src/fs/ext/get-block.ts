@@ -34,7 +34,7 @@ function fill(core: ExtCore, map: BlockMap, run: MappedRun): number {
   map.blocknr = run.physical;
   map.sizeBytes = run.count * core.sb.blockBytes;
   map.isBoundary = run.isBoundary;
-  map.bdev = core.bdev;
+  map.bdev = core.dataDevice;
   return 0;
 }
 

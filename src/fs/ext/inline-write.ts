@@ -12,11 +12,13 @@ import type { Kiocb } from "../../cache/kiocb.ts";
 import { truncateInodePages } from "../../cache/truncate.ts";
 import { FsError } from "../../lib/errno.ts";
 import { andThen, type MaybeAsync } from "../../lib/maybe.ts";
+import { shouldJournalData } from "./data-mode.ts";
 import type { FileWriting } from "./file-writing.ts";
 import { withoutFills } from "./file-writing.ts";
 import type { Handle } from "./handle.ts";
 import { inlineTailMax, setInlineTail } from "./inline-tail.ts";
 import type { ExtInode } from "./inode.ts";
+import { journalData } from "./journaled-data.ts";
 import { I_BLOCK_BYTES } from "./layout.ts";
 import { initBlockMap } from "./metadata-file.ts";
 import { mapForWrite, truncateStep } from "./truncate-blocks.ts";
@@ -103,7 +105,7 @@ export function setInlineSize(
 
 /**
  * Moves the content of an inline file into a block (`ext4_convert_inline_data`): from then on it is
- * a file as others. The commit waits until the block is written. `rwsem` is held.
+ * a file as others. The commit waits until the block is written, or holds it. `rwsem` is held.
  *
  * @throws {FsError} `ENOSPC`, and nothing has changed; `EIO` if the block cannot be written: then
  *   the content is in the inode again
@@ -123,11 +125,16 @@ async function convert(files: FileWriting, inode: ExtInode): Promise<void> {
     inode.datasyncTid = handle.tid;
     if (content.length === 0) return null;
     const { physical } = mapForWrite(ctx, handle, inode, 0, 1);
-    return { content, physical, onWritten: handle.orderIo() };
+    const block = new Uint8Array(ctx.sb.blockBytes);
+    block.set(content);
+    if (!shouldJournalData(ctx, inode)) {
+      return { content, block, physical, onWritten: handle.orderIo() };
+    }
+    journalData(handle, physical, block);
+    return null;
   });
   if (moved === null) return;
-  const block = new Uint8Array(ctx.sb.blockBytes);
-  block.set(moved.content);
+  const { block } = moved;
   const errno = await writeBlock(ctx, moved.physical, block);
   if (errno === 0) {
     moved.onWritten();

@@ -62,7 +62,7 @@ export function setRun(
   }
   iomap.type = run.isUnwritten ? IOMAP_UNWRITTEN : IOMAP_MAPPED;
   iomap.addrBytes = run.physical * blockBytes;
-  iomap.bdev = core.bdev;
+  iomap.bdev = core.dataDevice;
   if (!inode.hasExtents) iomap.flags |= IOMAP_F_MERGED;
 }
 

@@ -17,14 +17,16 @@
 import { type BlockDevice, readDevice } from "../../block/block-device.ts";
 import type { PageCache } from "../../cache/page-cache.ts";
 import { le16 } from "../../lib/bytes.ts";
+import type { Clock } from "../../lib/clock.ts";
 import { FsError } from "../../lib/errno.ts";
 import type { Random } from "../../lib/random.ts";
 import { ExtCore } from "./core.ts";
-import { type DataMode, isDataOrdered } from "./data-mode.ts";
+import { type DataMode, dataModeOf } from "./data-mode.ts";
 import { finishInodes } from "./evict.ts";
 import { applyFastCommits } from "./fast-commit-apply.ts";
 import { COMPAT_HAS_JOURNAL, INCOMPAT_MMP, RO_COMPAT_ORPHAN_PRESENT } from "./features.ts";
 import type { FoundSuperblock } from "./find-superblock.ts";
+import { JournaledDataDevice } from "./journaled-data.ts";
 import { SB, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "./layout.ts";
 import { MmpGuard } from "./mmp-guard.ts";
 import { openTransactions } from "./open-transactions.ts";
@@ -200,7 +202,8 @@ async function freshCore(
  *
  * @throws {FsError} `EROFS` for an image that may not be written, with the reason; `EBUSY` for one
  *   that another machine has; `EUCLEAN`/`EBADMSG` for a damaged one or a damaged journal,
- *   `EOPNOTSUPP` for an external journal that was not given and for `data=journal`, `EIO`
+ *   `EOPNOTSUPP` for an external journal that was not given, `EINVAL` for `data=journal` without
+ *   one that is written to, `EIO`
  */
 export async function mountWritable(
   bdev: BlockDevice,
@@ -210,7 +213,8 @@ export async function mountWritable(
   warn: (text: string) => void,
 ): Promise<ExtMount> {
   checkWritable(bdev, found);
-  const isOrdered = isDataOrdered(found.sb, options.data, warn);
+  const hasJournal = found.sb.hasCompat(COMPAT_HAS_JOURNAL) && options.isUnlogged !== true;
+  const dataMode = dataModeOf(found.sb, options.data, hasJournal);
   const hasMmp = found.sb.hasIncompat(INCOMPAT_MMP);
   const device = hasMmp ? new RevocableDevice(bdev, options.clock) : bdev;
   let core = new ExtCore(found.sb, found.blocknr, device, cache, warn, false);
@@ -229,9 +233,11 @@ export async function mountWritable(
       core = await freshCore(device, cache, warn, found.blocknr, options.signal);
     }
     const log = options.isUnlogged === true ? undefined : recovered.file;
-    transactions = openTransactions(core, log, options.clock, isOrdered);
+    transactions = openTransactions(core, log, options.clock, dataMode !== "writeback");
+    if (log !== undefined) readDataThrough(core, transactions, options.clock);
     return await openMount(core, transactions, options, {
       guard,
+      dataMode,
       journal: recovered.journal,
       hasJournal: log !== undefined,
     });
@@ -243,18 +249,27 @@ export async function mountWritable(
   }
 }
 
+/** Has data of files that is newer in memory than at its place read from there. */
+function readDataThrough(core: ExtCore, transactions: ExtTransactions, clock: Clock): void {
+  const newer = (blocknr: number): Uint8Array | undefined => transactions.newerThanHome(blocknr);
+  core.dataDevice = new JournaledDataDevice(core.bdev, core.sb.blockBytes, newer, clock);
+}
+
 /** Marks the image as in use, and finishes what earlier mounts have left. */
 async function openMount(
   core: ExtCore,
   transactions: ExtTransactions,
   { clock, random, signal }: WritableOptions,
-  parts: Pick<MountParts, "guard" | "journal" | "hasJournal">,
+  parts: Pick<MountParts, "guard" | "journal" | "hasJournal"> & {
+    readonly dataMode: DataMode | undefined;
+  },
 ): Promise<ExtMount> {
   const state = le16(core.sb.raw, SB.s_state);
   if ((state & STATE_ERROR) !== 0) {
     core.warn("the image has errors, as an earlier mount has found: run e2fsck on it");
   }
-  const writer = await ExtWriter.open(core, transactions, { clock, random }, signal);
+  const { dataMode } = parts;
+  const writer = await ExtWriter.open(core, transactions, { clock, random, dataMode }, signal);
   const wasValid = (state & STATE_VALID) !== 0;
   const mount = new ExtMount({ ...parts, core, writer, wasValid });
   transactions.onAbort = (cause) => mount.recordError(cause, "journal");

@@ -19,6 +19,7 @@ import type { Timespec } from "../vfs.ts";
 import { BlockAllocator } from "./block-alloc.ts";
 import type { ExtContext, MappedRun } from "./context.ts";
 import type { ExtCore } from "./core.ts";
+import type { DataMode } from "./data-mode.ts";
 import { GroupState } from "./group-state.ts";
 import type { Handle, Transactions } from "./handle.ts";
 import type { ExtInode } from "./inode.ts";
@@ -34,6 +35,8 @@ export interface ExtWriterOptions {
   readonly clock: Clock;
   /** For generations of inodes, and where directories of the root are put. */
   readonly random: Random;
+  /** How data and the journal go together; none without a journal. */
+  readonly dataMode?: DataMode | undefined;
 }
 
 /** See the head of the file. */
@@ -48,15 +51,15 @@ export class ExtWriter implements ExtContext {
   readonly inodeBits: InodeBits;
   readonly superblock: SuperblockWriter;
   readonly clock: Clock;
+  /** The times to stamp inodes with. */
+  readonly stamps: TimeStamps;
   readonly random: Random;
   /** Makes this writer put directories elsewhere than another one. */
   readonly salt: number;
-  /** The times to stamp inodes with. */
-  readonly stamps: TimeStamps;
   /** Whether those who write may use the blocks kept for root. */
   isPrivileged = true;
-  /** The data of all files goes through the journal (`data=journal`). */
-  journalsData = false;
+  /** See `shouldJournalData`. */
+  readonly dataMode: DataMode | undefined;
   /** Inodes whose cut or deletion has failed half way: closing tries to finish that. */
   readonly unfinished: Set<ExtInode> = new Set();
   readonly #edits: InodeEdits;
@@ -71,10 +74,11 @@ export class ExtWriter implements ExtContext {
     this.transactions = transactions;
     this.groups = groups;
     this.clock = options.clock;
+    this.stamps = new TimeStamps(options.clock);
     this.random = options.random;
+    this.dataMode = options.dataMode;
     this.superblock = new SuperblockWriter(core.sb, core.metadata, groups, () => this.now());
     this.blocks = new BlockAllocator(core.sb, groups, core.warn.bind(core));
-    this.stamps = new TimeStamps(options.clock);
     this.#edits = new InodeEdits(this);
     this.inodeBits = new InodeBits(core.sb, groups, core.warn.bind(core));
     this.salt = options.random.uint32();
