@@ -30,7 +30,7 @@ import type { AddressSpace } from "../cache/address-space.ts";
 import type { Folio } from "../cache/folio.ts";
 import type { PageCache } from "../cache/page-cache.ts";
 import { assert } from "../lib/assert.ts";
-import { EINTR, FsError } from "../lib/errno.ts";
+import { EINTR, ENOMEM, type Errno, FsError } from "../lib/errno.ts";
 import { AsyncRwLock, WaitQueue } from "../lib/locks.ts";
 import { isPromise, type MaybeAsync } from "../lib/maybe.ts";
 import { blockOfByte, byteOfBlock, FILE_BYTES_MAX, KIB, PAGE_BYTES } from "../lib/units.ts";
@@ -124,7 +124,25 @@ export class BufferCache implements DeviceBuffers {
    */
   bread(blocknr: number, signal?: AbortSignal): MaybeAsync<BufferHead> {
     const buffer = this.peek(blocknr);
-    if (buffer === undefined) return this.#breadSlow(blocknr, signal);
+    if (buffer === undefined) return this.#breadSlow(blocknr, signal, undefined);
+    buffer.hold();
+    return buffer;
+  }
+
+  /**
+   * As `bread`, but never waits for memory: where there is none `ENOMEM` comes at once. It takes
+   * the last of the reserve, of which `bread` leaves one half, if `mayUseReserve`.
+   */
+  breadIfRoom(
+    blocknr: number,
+    mayUseReserve: boolean,
+    signal?: AbortSignal,
+  ): MaybeAsync<BufferHead> {
+    const buffer = this.peek(blocknr);
+    if (buffer === undefined) {
+      const keepFrames = mayUseReserve ? 0 : this.mapping.cache.arena.reserveFrames / 2;
+      return this.#breadSlow(blocknr, signal, keepFrames);
+    }
     buffer.hold();
     return buffer;
   }
@@ -209,7 +227,12 @@ export class BufferCache implements DeviceBuffers {
     await this.mapping.cache.closeMapping(this.mapping);
   }
 
-  async #breadSlow(blocknr: number, signal: AbortSignal | undefined): Promise<BufferHead> {
+  /** With `keepFrames`, which it leaves of the reserve, it does not wait for memory. */
+  async #breadSlow(
+    blocknr: number,
+    signal: AbortSignal | undefined,
+    keepFrames: number | undefined,
+  ): Promise<BufferHead> {
     if (this.#isClosed) throw this.#error("EBADF", blocknr);
     const isThere = Number.isInteger(blocknr) && blocknr >= 0 && blocknr < this.blockCount;
     if (!isThere) throw this.#error("EIO", blocknr);
@@ -217,12 +240,7 @@ export class BufferCache implements DeviceBuffers {
     this.mapping.cache.counters.metadataMisses++;
     let buffer = this.#find(blocknr);
     while (buffer === undefined) {
-      const { cache } = this.mapping;
-      // Write-out may need this block in order to make memory free: it must not wait for that.
-      const keepFrames = cache.arena.reserveFrames / 2;
-      const allocated =
-        cache.allocFolioForWriteback(this.#order, keepFrames) ??
-        cache.allocFolioWait(this.#order, signal);
+      const allocated = this.#allocate(signal, keepFrames);
       const folio = isPromise(allocated) ? await allocated : allocated;
       if (folio === -EINTR) signal?.throwIfAborted();
       if (typeof folio === "number") throw FsError.of(folio, { detail: this.#nameOf(blocknr) });
@@ -241,6 +259,18 @@ export class BufferCache implements DeviceBuffers {
       throw thrown;
     }
     return buffer;
+  }
+
+  #allocate(
+    signal: AbortSignal | undefined,
+    keepFrames: number | undefined,
+  ): MaybeAsync<Folio | Errno> {
+    const { cache } = this.mapping;
+    // Write-out may need this block in order to make memory free: it must not wait for that.
+    const half = cache.arena.reserveFrames / 2;
+    const folio = cache.allocFolioForWriteback(this.#order, keepFrames ?? half);
+    if (folio !== null) return folio;
+    return keepFrames === undefined ? cache.allocFolioWait(this.#order, signal) : -ENOMEM;
   }
 
   /**

@@ -64,6 +64,18 @@ describe("run", () => {
     expect(test.cache.stats().freeFrames).toBe(test.cache.stats().frameCount);
   });
 
+  it("holds no block while it waits for memory that others hold, who wait too", async () => {
+    const { metadata } = test.core;
+    const blocksOf = (run: number): number[] =>
+      Array.from({ length: 30 }, (_, at) => (run * 30 + at) * 4 + 1);
+    // Of some file, from a store that takes its time: so there is hope for memory all the while.
+    test.cache.readStarted();
+    const runs = Array.from({ length: 80 }, (_, run) => metadata.run(sumOf(blocksOf(run))));
+    await Promise.all(runs);
+    test.cache.readEnded();
+    expect(test.cache.memoryWaiterCount).toBe(0);
+  }, 5000);
+
   it("ends when a function asks for blocks without end", async () => {
     const { metadata } = test.core;
     let asked = 0;

@@ -13,6 +13,8 @@
  *  2. A block that `run` has read stays until `run` ends, until as many later ones came as it may
  *     hold, or until memory is short.
  *  3. `run` reads at most `MISSES_MAX` times: a loop in an image ends as `EUCLEAN`, not never.
+ *  4. A run that waits for memory holds no block. Where memory is short one run at a time goes on,
+ *     and may take all of the reserve.
  *
  * Left out: writing, which is `attempt.ts`, over the buffers that are handed out here.
  */
@@ -202,8 +204,8 @@ export class Metadata {
     try {
       for (let misses = 1; misses <= MISSES_MAX; misses++) {
         signal?.throwIfAborted();
+        if (pins.buffers.length === this.#pinnedMax) this.buffers.brelse(pins.buffers.shift()!);
         pins.buffers.push(await this.#loadAmid(pins, miss, signal));
-        if (pins.buffers.length > this.#pinnedMax) this.buffers.brelse(pins.buffers.shift()!);
         try {
           return attempt();
         } catch (thrown) {
@@ -225,32 +227,43 @@ export class Metadata {
 
   /**
    * Loads a block for a run. Where memory is short, that may be held by runs that all wait for
-   * more: so the run gives its own back, and goes on when it is the only one that has met that.
+   * more: so a run that waits gives its own back (invariant 4).
    */
   async #loadAmid(pins: Pins, miss: BlockMiss, signal?: AbortSignal): Promise<BufferHead> {
+    if (miss.count > 1) this.readahead(miss.aheadFirst, miss.count);
+    const { clock } = this.buffers.mapping.cache;
     for (let tries = 1; ; tries++) {
       try {
-        const reading = this.#load(miss, signal);
+        const reading = this.buffers.breadIfRoom(miss.blocknr, pins.isAlone, signal);
         return isPromise(reading) ? await reading : reading;
       } catch (thrown) {
-        const isShort = hasErrnoCode(thrown) && thrown.code === "ENOMEM";
-        if (!isShort || tries === SHORT_TRIES_MAX) throw thrown;
+        if (!isShort(thrown) || tries === SHORT_TRIES_MAX) throw thrown;
       }
       this.#unpin(pins);
-      if (!pins.isAlone) {
-        await this.#alone.lock(signal);
-        pins.isAlone = true;
-      }
-      await this.buffers.mapping.cache.clock.turn(); // Others may be about to give back theirs.
+      if (pins.isAlone) await this.#waitForMemory(pins, miss, signal);
+      await this.#alone.lock(signal);
+      pins.isAlone = true;
+      await clock.turn(); // Others may be about to give back theirs.
+    }
+  }
+
+  /** Waits as others do, and lets another run be the one that goes on meanwhile. */
+  async #waitForMemory(pins: Pins, miss: BlockMiss, signal?: AbortSignal): Promise<void> {
+    pins.isAlone = false;
+    this.#alone.unlock();
+    try {
+      const reading = this.buffers.bread(miss.blocknr, signal);
+      this.buffers.brelse(isPromise(reading) ? await reading : reading);
+    } catch (thrown) {
+      if (!isShort(thrown)) throw thrown;
     }
   }
 
   #unpin(pins: Pins): void {
     for (const buffer of pins.buffers.splice(0)) this.buffers.brelse(buffer);
   }
+}
 
-  #load(miss: BlockMiss, signal?: AbortSignal): MaybeAsync<BufferHead> {
-    if (miss.count > 1) this.readahead(miss.aheadFirst, miss.count);
-    return this.buffers.bread(miss.blocknr, signal);
-  }
+function isShort(thrown: unknown): boolean {
+  return hasErrnoCode(thrown) && thrown.code === "ENOMEM";
 }
