@@ -203,9 +203,9 @@ export class Attempt implements Handle {
     for (const done of this.#commits) transaction.onCommit.push(done);
     for (const [first, then] of this.#pairs) transaction.order(first, then);
     for (const order of this.#orders) {
-      if (order.isEnded) continue;
-      order.transaction = transaction;
       transaction.orderIo();
+      if (order.isEnded) transaction.endIo();
+      else order.transaction = transaction;
     }
     this.#end();
   }

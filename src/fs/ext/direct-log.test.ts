@@ -1,5 +1,6 @@
 import { beforeEach, expect, it } from "vitest";
 import { makeTestCore, superblockWith, type TestCore } from "../../../test/support/ext-core.ts";
+import { REQ_OP_FLUSH, REQ_OP_WRITE } from "../../block/bio.ts";
 import { VirtualClock } from "../../lib/clock.ts";
 import { DirectLog, FixedBlocks } from "./direct-log.ts";
 import { ExtTransactions } from "./transactions.ts";
@@ -63,6 +64,31 @@ it("writes a block that was new in an earlier commit with those of its kind", as
   });
   await transactions.commit();
   expect(trace).toEqual(["105 x1", "400 x1"]);
+});
+
+it("makes data durable before what leads to it, also data that is written already", async () => {
+  const { bdev } = test.core;
+  const submit = bdev.submitBio.bind(bdev);
+  const names = new Map([
+    [REQ_OP_FLUSH, "flush"],
+    [REQ_OP_WRITE, "write"],
+  ]);
+  bdev.submitBio = (bio, plug) => {
+    const name = names.get(bio.op);
+    if (name !== undefined) trace.push(name);
+    submit(bio, plug);
+  };
+  bdev.log = undefined;
+  await transactions.run((handle) => {
+    handle.write(105).fill(1);
+    handle.orderIo()();
+  });
+  await transactions.commit();
+  expect(trace).toEqual(["flush", "write", "flush"]);
+  trace.length = 0;
+  await transactions.run((handle) => void handle.write(105).fill(2));
+  await transactions.commit();
+  expect(trace).toEqual(["write", "flush"]);
 });
 
 it("does not write what was freed, and gives it back at the end", async () => {

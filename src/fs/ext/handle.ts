@@ -76,7 +76,8 @@ export interface Handle {
   follow(tid: number): void;
   /**
    * Keeps the commit from ending until the returned function was called: for data that must be on
-   * disk before the blocks that this operation allocated for it (ordered mode).
+   * disk before what this operation changes (ordered mode). It may be called at once, for data that
+   * is written already.
    */
   orderIo(): () => void;
 }

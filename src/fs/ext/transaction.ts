@@ -106,6 +106,7 @@ export class Transaction {
   readonly checkpoint: Set<JournalBlock> = new Set();
   readonly onCommit: (() => void)[] = [];
   #orderedCount = 0;
+  #hasOrdered = false;
   #orderedWaiter: (() => void) | null = null;
 
   constructor(tid: number) {
@@ -144,6 +145,7 @@ export class Transaction {
 
   /** Notes that data is under way which must be on disk first. */
   orderIo(): void {
+    this.#hasOrdered = true;
     this.#orderedCount++;
   }
 
@@ -156,9 +158,13 @@ export class Transaction {
     this.#orderedWaiter = null;
   }
 
-  /** Resolves when all ordered data has ended; undefined if it has. Waited for once. */
+  /**
+   * Resolves when all ordered data has ended, which a flush then makes durable; undefined if there
+   * was none. Waited for once.
+   */
   ordered(): Promise<void> | undefined {
-    if (this.#orderedCount === 0) return undefined;
+    if (!this.#hasOrdered) return undefined;
+    if (this.#orderedCount === 0) return Promise.resolve();
     return new Promise((resolve) => {
       this.#orderedWaiter = resolve;
     });

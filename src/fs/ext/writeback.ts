@@ -101,6 +101,7 @@ async function finishWritten(ctx: ExtWriter, ioend: IomapIoend): Promise<void> {
   do {
     const from = at;
     at = await ctx.transactions.run((handle) => {
+      handle.orderIo()(); // Without a journal nobody else would see to it that it is durable first.
       const done = from < end ? from + convertExtents(ctx, handle, inode, from, end - from) : end;
       const writtenBytes = Math.min(ioend.endBytes, done * blockBytes, inode.size);
       if (writtenBytes > inode.diskSize) {
