@@ -15,6 +15,7 @@ import { Random } from "../../../src/lib/random.ts";
 import { FILE_BYTES_MAX, MIB, PAGE_BYTES } from "../../../src/lib/units.ts";
 import { MARK_DIRTY, MARK_WRITEBACK } from "../../../src/lib/xarray.ts";
 import { BlockMappedFile } from "../../support/block-mapped-file.ts";
+import { withExactArenas } from "../../support/small-arena.ts";
 import { now, WrittenFile } from "../../support/written-file.ts";
 
 /** A file of `count` blocks of 4 KiB, block i on device block 100 + i. */
@@ -127,6 +128,7 @@ test("W122 without that a writer does not wait, and a later flush makes the stor
 });
 
 test("W123 a flush of 100,000 pages gives the loop a turn every 5 ms, not per page", async () => {
+  withExactArenas(); // For 100,000 dirty pages at a time.
   const pages = 100_000;
   const costMs = 0.02;
   const file = new WrittenFile({ pages, arenaBytes: 512 * MIB });
