@@ -55,7 +55,7 @@ export function withCommonOptions(command: Command, hasLetters = true): Command 
     .option(`${p}--partition <number>`, "partition to open, as the table counts", partitionNumber)
     .option(
       `${c}--cache <size>`,
-      'size of the page cache, such as "64MiB" (default 256MiB)',
+      'size of the page cache, such as "64MiB" (default 256MiB, 32MiB for get)',
       cacheSize,
     )
     .option("--json", "print JSON")

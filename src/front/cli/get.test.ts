@@ -136,6 +136,54 @@ describe.skipIf(!hasMke2fs)("what is copied", () => {
     expect(copy.equals(fs.readFileSync(join(source, "dir/sparse")))).toBe(true);
   });
 
+  test("many small files, with their holes, empty ones too", async () => {
+    const tree = join(scratch, "many");
+    const many = join(scratch, "many.img");
+    for (let at = 0; at < 600; at++) {
+      if (at % 200 === 0) fs.mkdirSync(join(tree, `d${at / 200}`), { recursive: true });
+      const path = join(tree, `d${Math.floor(at / 200)}`, `f${at}`);
+      if (at % 7 !== 6) fs.writeFileSync(path, Buffer.alloc((at % 5) * 5000, at));
+      else {
+        const fd = fs.openSync(path, "w");
+        fs.writeSync(fd, "behind a hole", 40_000);
+        fs.ftruncateSync(fd, 60_000);
+        fs.closeSync(fd);
+      }
+    }
+    runTool("mke2fs", ["-q", "-F", "-t", "ext4", "-b", "4096", "-d", tree, many, "32M"]);
+    const root = fresh();
+    const { exitCode, stderr, stdout } = await quire(["get", many, "/", root, "--json"]);
+    expect([exitCode, stderr]).toEqual([0, ""]);
+    // The root, lost+found and the three directories as well.
+    expect(JSON.parse(stdout.toString())).toMatchObject({ files: 605, leftOut: 0 });
+    for (let at = 0; at < 600; at++) {
+      const name = join(`d${Math.floor(at / 200)}`, `f${at}`);
+      const copy = fs.readFileSync(join(root, name));
+      expect([name, copy.equals(fs.readFileSync(join(tree, name)))]).toEqual([name, true]);
+      if (at % 7 === 6) expect(fs.statSync(join(root, name)).blocks).toBeLessThanOrEqual(8);
+    }
+  });
+
+  test("times to the nanosecond, of files, directories and links", async () => {
+    const fine = join(scratch, "fine.img");
+    fs.copyFileSync(image, fine);
+    for (const name of ["/file", "/dir/sub", "/dir/inside"]) {
+      runTool("debugfs", [
+        "-w",
+        "-R",
+        `set_inode_field ${name} mtime_extra ${123_456_789 * 4}`,
+        fine,
+      ]);
+    }
+    const root = fresh();
+    await quire(["get", fine, "/", root]);
+    for (const name of ["file", "dir/sub", "dir/inside"]) {
+      const { mtimeNs } = fs.lstatSync(join(root, name), { bigint: true });
+      expect([name, mtimeNs % 1_000_000_000n]).toEqual([name, 123_456_789n]);
+    }
+    expect(fs.statSync(join(root, "dir/sub")).mode & 0o7777).toBe(0o500);
+  });
+
   test("links that lead out are made when asked for", async () => {
     const root = fresh();
     await quire(["get", image, "/dir", root, "--allow-external-symlinks"]);
@@ -173,6 +221,23 @@ describe.skipIf(!hasMke2fs)("what is copied", () => {
     expect(fs.lstatSync(join(root, "fifo")).isFIFO()).toBe(true);
     expect(fs.lstatSync(join(root, "suid")).mode & 0o7777).toBe(0o6755);
   });
+
+  test.skipIf(!isRoot)(
+    "owners are the image's also where new files get another group",
+    async () => {
+      const root = fresh();
+      fs.mkdirSync(root);
+      fs.chownSync(root, 0, 4321);
+      fs.chmodSync(root, 0o2755);
+      await quire(["get", image, "/dir", root]);
+      for (const name of ["dir", "dir/script", "dir/sub"]) {
+        expect([name, fs.statSync(join(root, name)).gid]).toEqual([name, 0]);
+      }
+      const plain = fresh();
+      await quire(["get", image, "/dir", plain, "--no-owner"]);
+      expect(fs.statSync(join(plain, "hard")).uid).toBe(0);
+    },
+  );
 
   test.skipIf(!isRoot || !hasXattrs)("root gets owners and attributes unless refused", async () => {
     const [all, none] = [fresh(), fresh()];

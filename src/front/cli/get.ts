@@ -13,12 +13,13 @@
  *     for.
  *  6. The bytes and the number of files written are bounded; holes stay holes and count nothing.
  *
- * What was left out is said and makes the exit code 1.
+ * Small files wait until some are together, are read at once and made one after the other. What was
+ * left out is said and makes the exit code 1.
  */
+import { setMaxListeners } from "node:events";
 import {
   closeSync,
   constants,
-  ftruncateSync,
   linkSync,
   lstatSync,
   mkdirSync,
@@ -26,19 +27,25 @@ import {
   readdirSync,
   statSync,
   symlinkSync,
-  writeSync,
 } from "node:fs";
-import { filemapRead } from "../../cache/filemap.ts";
 import type { VfsInode } from "../../fs/vfs.ts";
 import { FsError } from "../../lib/errno.ts";
 import { GIB, MIB } from "../../lib/units.ts";
-import { readErrorOf } from "../read-error.ts";
-import { dataSegments } from "../tree/data-segments.ts";
 import { joinPath, type Visit, walkTree } from "../tree/walk.ts";
 import type { Volume } from "../volume.ts";
 import { type CommandContext, type CommonOptions, report } from "./command.ts";
 import { typeName } from "./format.ts";
-import { applyMetadata, type MadeFile, type MetadataChoice, makeSpecial } from "./get-metadata.ts";
+import { type Content, ContentCopier, SMALL_BYTES_MAX } from "./get-content.ts";
+import {
+  applyMetadata,
+  applyToOpenFile,
+  type ImageXattr,
+  type MadeFile,
+  type MetadataChoice,
+  makeSpecial,
+  ownerOfNewFiles,
+  xattrsToSet,
+} from "./get-metadata.ts";
 import { checkName, isInsideTarget } from "./get-names.ts";
 import { Progress, printable, printJson } from "./output.ts";
 
@@ -53,9 +60,25 @@ export interface GetOptions extends CommonOptions {
   readonly allowExternalSymlinks?: boolean;
 }
 
-const CHUNK_BYTES = MIB;
+/** Size of the page cache, unless another is asked for: nothing is read twice. */
+export const GET_CACHE_BYTES: number = 32 * MIB;
+/** Small files that are read at once: bytes and number. */
+const BATCH_BYTES = MIB;
+const BATCH_FILES = 256;
 const MAX_FILES_DEFAULT = 1_000_000;
 const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+
+/** A small file that waits for its turn. */
+interface Waiting {
+  readonly visit: Visit;
+  readonly path: Buffer;
+}
+
+/** What has been read of one. */
+interface Fetched {
+  readonly content: Content;
+  readonly xattrs: readonly ImageXattr[];
+}
 
 interface Link {
   readonly path: Buffer;
@@ -70,7 +93,10 @@ class Extraction {
   readonly #context: CommandContext;
   readonly #options: GetOptions;
   readonly #progress: Progress;
-  readonly #buffer: Buffer = Buffer.allocUnsafe(CHUNK_BYTES);
+  readonly #copier: ContentCopier;
+  #choice: MetadataChoice;
+  #waiting: Waiting[] = [];
+  #waitingBytes = 0;
   readonly #firstPathOf = new Map<number, Buffer>();
   readonly #links: Link[] = [];
   readonly #made: MadeFile[] = [];
@@ -87,6 +113,16 @@ class Extraction {
     const imageBytes = volume.info().sizeBytes;
     this.#bytesLeft = options.maxBytes ?? Math.max(4 * imageBytes, GIB);
     this.#filesLeft = options.maxFiles ?? MAX_FILES_DEFAULT;
+    setMaxListeners(BATCH_FILES * 2, context.signal); // Each read of a batch has one, or two.
+    const spend = (bytes: number): void => this.#spend(bytes);
+    this.#copier = new ContentCopier(volume.fileSystem, context.signal, spend);
+    const isRoot = process.getuid?.() === 0;
+    this.#choice = {
+      setsOwner: options.owner ?? isRoot,
+      setsXattrs: options.xattrs ?? isRoot,
+      keepsPrivileges: options.preservePrivileges === true,
+      ownerOfNew: undefined,
+    };
   }
 
   /** Copies what is at `start` to `target`, which must not exist or be an empty directory. */
@@ -99,23 +135,13 @@ class Extraction {
       try {
         if (visit.depth > 0) checkName(visit.name);
         await this.#copy(visit, path);
-        this.#progress.add(1, 0);
       } catch (error) {
-        if (error instanceof BoundError) throw error;
-        signal.throwIfAborted();
-        report(error, this.#context);
-        this.#leftOutCount++;
-        this.#leftOut.add(Buffer.from(visit.path).toString("latin1"));
+        this.#leaveOut(visit, error);
       }
     }
+    await this.#makeWaiting();
     for (const link of this.#links) this.#makeLink(link);
-    const isRoot = process.getuid?.() === 0;
-    const choice: MetadataChoice = {
-      setsOwner: this.#options.owner ?? isRoot,
-      setsXattrs: this.#options.xattrs ?? isRoot,
-      keepsPrivileges: this.#options.preservePrivileges === true,
-    };
-    await applyMetadata(this.#volume.fileSystem, this.#made, choice, this.#context);
+    await applyMetadata(this.#volume.fileSystem, this.#made, this.#choice, this.#context);
   }
 
   /** What was done, for `--json`. */
@@ -134,57 +160,114 @@ class Extraction {
     return false;
   }
 
+  /** Notes that what was met could not be copied. Throws what ends the run. */
+  #leaveOut(visit: Visit, error: unknown): void {
+    if (error instanceof BoundError) throw error;
+    this.#context.signal.throwIfAborted();
+    report(error, this.#context);
+    this.#leftOutCount++;
+    this.#leftOut.add(Buffer.from(visit.path).toString("latin1"));
+  }
+
   async #copy(visit: Visit, path: Buffer): Promise<void> {
     const { inode } = visit;
     if (this.#filesLeft-- <= 0) {
+      await this.#makeWaiting();
       throw new BoundError("more files than --max-files allows: the rest was left out");
     }
+    const isSingle = inode.type === "directory" || inode.attributes().nlink === 1;
+    if (isSingle && inode.type === "file" && inode.size <= SMALL_BYTES_MAX) {
+      this.#waiting.push({ visit, path });
+      this.#waitingBytes += inode.size;
+      const isFull = this.#waitingBytes >= BATCH_BYTES || this.#waiting.length >= BATCH_FILES;
+      if (isFull) await this.#makeWaiting();
+      return;
+    }
+    await this.#copyNow(visit, path, isSingle);
+    this.#progress.add(1, 0);
+  }
+
+  async #copyNow({ inode, depth }: Visit, path: Buffer, isSingle: boolean): Promise<void> {
     if (inode.type === "directory") {
-      if (visit.depth > 0 || !exists(path)) mkdirSync(path, 0o700);
+      if (depth > 0 || !exists(path)) mkdirSync(path, 0o700);
+      if (depth === 0) this.#choice = { ...this.#choice, ownerOfNew: ownerOfNewFiles(path) };
       this.#made.push({ path, inode });
       return;
     }
-    const earlier = this.#firstPathOf.get(inode.ino);
+    const earlier = isSingle ? undefined : this.#firstPathOf.get(inode.ino);
     if (earlier !== undefined) {
       linkSync(earlier, path);
       return;
     }
     if (inode.type === "symlink") {
       const target = await this.#volume.fileSystem.readlink(inode, this.#context.signal);
-      this.#links.push({ path, depth: visit.depth, target, inode });
+      this.#links.push({ path, depth, target, inode });
       return;
     }
-    if (inode.type === "file") await this.#copyFile(inode, path);
-    else if (!this.#copySpecial(inode, path)) return;
-    if (inode.attributes().nlink > 1) this.#firstPathOf.set(inode.ino, path);
-    this.#made.push({ path, inode });
+    if (inode.type === "file") await this.#copyLarge(inode, path);
+    else if (this.#copySpecial(inode, path)) this.#made.push({ path, inode });
+    else return;
+    if (!isSingle) this.#firstPathOf.set(inode.ino, path);
   }
 
-  async #copyFile(inode: VfsInode, path: Buffer): Promise<void> {
-    const { signal } = this.#context;
-    const fs = this.#volume.fileSystem;
-    const file = await fs.openFile(inode, signal);
-    const segments = await dataSegments(fs, inode, signal);
+  async #copyLarge(inode: VfsInode, path: Buffer): Promise<void> {
+    const xattrs = await this.#xattrsOf(inode);
     const fd = openSync(path, NEW_FILE, 0o600);
     try {
-      for (const [start, end] of segments) {
-        const iocb = { file, posBytes: start, flags: 0, signal };
-        while (iocb.posBytes < end) {
-          const at = iocb.posBytes;
-          const wanted = Math.min(this.#buffer.length, end - at);
-          const got = await filemapRead(iocb, this.#buffer.subarray(0, wanted));
-          if (got < 0) {
-            signal.throwIfAborted();
-            throw readErrorOf(file, got, at, `inode ${inode.ino}, for ${path}`);
-          }
-          if (got === 0) break;
-          this.#spend(got);
-          writeFully(fd, this.#buffer, got, at);
-        }
-      }
-      ftruncateSync(fd, inode.size);
+      await this.#copier.copy(inode, fd, nameOf(inode, path));
+      this.#finish(fd, { path, inode, xattrs });
     } finally {
       closeSync(fd);
+    }
+  }
+
+  /** Reads what waits, at once, and makes it, one after the other. */
+  async #makeWaiting(): Promise<void> {
+    const batch = this.#waiting;
+    this.#waiting = [];
+    this.#waitingBytes = 0;
+    const fetch = async ({ visit: { inode }, path }: Waiting): Promise<Fetched> => {
+      const content = await this.#copier.fetch(inode, nameOf(inode, path));
+      return { content, xattrs: await this.#xattrsOf(inode) };
+    };
+    const fetched = await Promise.allSettled(batch.map(fetch));
+    for (const [at, { visit, path }] of batch.entries()) {
+      try {
+        const result = fetched[at]!;
+        if (result.status === "rejected") throw result.reason;
+        this.#makeSmall(visit.inode, path, result.value);
+      } catch (error) {
+        this.#leaveOut(visit, error);
+      }
+    }
+  }
+
+  #makeSmall(inode: VfsInode, path: Buffer, { content, xattrs }: Fetched): void {
+    const fd = openSync(path, NEW_FILE, 0o600);
+    try {
+      this.#copier.store(content, fd);
+      this.#finish(fd, { path, inode, xattrs });
+    } finally {
+      closeSync(fd);
+    }
+    this.#progress.add(1, 0);
+  }
+
+  /** What of the metadata is not set on the open file is set in the end. */
+  #finish(fd: number, made: MadeFile): void {
+    const left = applyToOpenFile(fd, made, this.#choice, this.#context);
+    if (left !== undefined) this.#made.push(left);
+  }
+
+  /** The attributes to set; none where they cannot be read, which is reported. */
+  async #xattrsOf(inode: VfsInode): Promise<readonly ImageXattr[]> {
+    if (!this.#choice.setsXattrs) return [];
+    try {
+      return await xattrsToSet(this.#volume.fileSystem, inode, this.#choice);
+    } catch (error) {
+      this.#context.signal.throwIfAborted();
+      report(error, this.#context);
+      return [];
     }
   }
 
@@ -240,10 +323,9 @@ class BoundError extends Error {
   override readonly name = "BoundError";
 }
 
-function writeFully(fd: number, buffer: Buffer, lengthBytes: number, positionBytes: number): void {
-  for (let done = 0; done < lengthBytes; ) {
-    done += writeSync(fd, buffer, done, lengthBytes - done, positionBytes + done);
-  }
+/** What messages about its content call a file. */
+function nameOf(inode: VfsInode, path: Buffer): string {
+  return `inode ${inode.ino}, for ${path}`;
 }
 
 function exists(path: Buffer): boolean {

@@ -20,7 +20,7 @@ import {
   withVolume,
   withVolumeOrDisk,
 } from "./command.ts";
-import { runGet } from "./get.ts";
+import { GET_CACHE_BYTES, runGet } from "./get.ts";
 import { diskText, infoText } from "./info.ts";
 import { runDu, runFind, runLs } from "./list.ts";
 import { type ContentMemo, manifestOf } from "./manifest.ts";
@@ -227,7 +227,7 @@ function addGet(program: Command, context: CommandContext): void {
     .option("--preserve-privileges", "keep setuid, setgid, capabilities and trusted xattrs")
     .option("--allow-external-symlinks", "keep symlinks that lead out of the destination")
     .action((image: string, source: string, destination: string, options: CommonOptions) =>
-      withVolume(image, options, context, (volume) =>
+      withVolume(image, { cache: GET_CACHE_BYTES, ...options }, context, (volume) =>
         runGet(volume, source, destination, options, context),
       ),
     );
