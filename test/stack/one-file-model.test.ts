@@ -7,6 +7,7 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { describe, test } from "vitest";
+import type { DataMode } from "../../src/fs/ext/data-mode.ts";
 import { KIB, MIB } from "../../src/lib/units.ts";
 import { makeImage } from "../support/ext-images.ts";
 import { OneFile } from "../support/one-file.ts";
@@ -27,6 +28,8 @@ interface Row {
   readonly base?: number;
   readonly windowBytes?: number;
   readonly runs?: number;
+  readonly data?: DataMode;
+  readonly mayMark?: boolean;
 }
 
 /** Where the third level of indirection begins with blocks of 1 KiB. */
@@ -54,6 +57,18 @@ const ROWS: readonly Row[] = [
     size: "16M",
     base: TRIPLE_AT - 300 * KIB,
   },
+  { title: "ext4 4 KiB, in the journal", args: "-t ext4 -b 4096", size: "24M", data: "journal" },
+  { title: "ext4 1 KiB, in the journal", args: "-t ext4 -b 1024", size: "16M", data: "journal" },
+  { title: "ext3 4 KiB, in the journal", args: "-t ext3 -b 4096", size: "24M", data: "journal" },
+  { title: "ext3 1 KiB, in the journal", args: "-t ext3 -b 1024", size: "16M", data: "journal" },
+  {
+    title: "ext4 inline, in the journal",
+    args: "-t ext4 -b 1024 -I 256 -O inline_data",
+    size: "16M",
+    data: "journal",
+  },
+  { title: "ext4, marked now and then", args: "-t ext4 -b 4096", size: "24M", mayMark: true },
+  { title: "ext3, marked now and then", args: "-t ext3 -b 1024", size: "16M", mayMark: true },
   { title: "ext2 1 KiB", args: "-t ext2 -b 1024", size: "16M" },
   { title: "ext2 64 KiB", args: "-t ext2 -b 65536", size: "64M" },
 ];
@@ -61,10 +76,11 @@ const ROWS: readonly Row[] = [
 async function runOne(row: Row, seed: number): Promise<void> {
   const path = makeImage(scratch, "x", row.args.split(" "), { sizeText: row.size });
   const image = new Uint8Array(readFileSync(path));
-  const { base = 0, windowBytes = 600 * KIB } = row;
+  const { base = 0, windowBytes = 600 * KIB, data, mayMark } = row;
   const cacheBytes = seed % 2 === 0 ? 4 * MIB : 16 * MIB;
   const isSlow = seed % 3 === 0;
-  const run = new OneFile({ image, seed, cacheBytes, base, windowBytes, isSlow });
+  const where = { base, windowBytes };
+  const run = new OneFile({ image, seed, cacheBytes, ...where, isSlow, data, mayMark });
   try {
     await run.open();
     for (let check = 0; check < CHECKS; check++) {

@@ -13,6 +13,8 @@ import { fadvise, POSIX_FADV_DONTNEED } from "../../src/cache/fadvise.ts";
 import { filemapFlush } from "../../src/cache/filemap-flush.ts";
 import { EAGAIN, type FileHandle } from "../../src/front/file-handle.ts";
 import { openVolume, type Volume } from "../../src/front/volume.ts";
+import type { DataMode } from "../../src/fs/ext/data-mode.ts";
+import { JOURNAL_DATA_FL } from "../../src/fs/ext/layout.ts";
 import {
   FALLOC_FL_COLLAPSE_RANGE,
   FALLOC_FL_INSERT_RANGE,
@@ -44,6 +46,10 @@ export interface OneFileOptions {
   readonly windowBytes: number;
   /** True if requests of the store take some time. */
   readonly isSlow: boolean;
+  /** How data and the journal go together, else as the image says. */
+  readonly data?: DataMode | undefined;
+  /** True if the file is marked now and then, so that its data goes through the journal, or not. */
+  readonly mayMark?: boolean | undefined;
 }
 
 type Step = (run: OneFile) => Promise<string>;
@@ -73,13 +79,13 @@ export class OneFile {
 
   /** Mounts the image, and opens the file, which the first time is made. */
   async open(): Promise<void> {
-    const { image, cacheBytes, isSlow } = this.options;
+    const { image, cacheBytes, isSlow, data } = this.options;
     const { clock } = this.time;
     const random = this.random.fork();
     const store = isSlow
       ? new SlowStore(image, this.time, random, LATENCY_MS)
       : new MemoryStore(image);
-    const options = { writable: true, cache: cacheBytes, clock, random: random.fork() };
+    const options = { writable: true, cache: cacheBytes, clock, random: random.fork(), data };
     this.volume = await this.time.settle(openVolume(store, options));
     this.blockBytes = this.volume.fileSystem.usage().blockBytes;
     await this.#openHandles();
@@ -98,7 +104,7 @@ export class OneFile {
   async step(): Promise<void> {
     let said = "";
     try {
-      const step = this.random.pick(STEPS);
+      const step = this.random.pick(this.options.mayMark === true ? MARKING_STEPS : STEPS);
       said = await step(this);
       expect(this.handle.vfsInode.size, "the size").toBe(this.model.size);
     } catch (thrown) {
@@ -444,6 +450,15 @@ const KEEP = FALLOC_FL_KEEP_SIZE;
 const times = (count: number, step: Step): Step[] => Array.from({ length: count }, () => step);
 
 /** Each as often as it stands here. */
+async function mark(run: OneFile): Promise<string> {
+  const inode = run.handle.vfsInode;
+  const flags = (inode.attributes().flags ^ JOURNAL_DATA_FL) >>> 0;
+  const marked = run.volume.fileSystem.writer!.setAttributes(inode, { flags });
+  if (run.random.chance(0.3)) run.beside.push(Promise.resolve(marked));
+  else await run.time.settle(marked);
+  return (flags & JOURNAL_DATA_FL) === 0 ? "mark off" : "mark on";
+}
+
 const STEPS: readonly Step[] = [
   ...times(10, write),
   ...times(4, writeNow),
@@ -482,3 +497,4 @@ const STEPS: readonly Step[] = [
   ...times(1, reopen),
   ...times(1, remount),
 ];
+const MARKING_STEPS: readonly Step[] = [...STEPS, ...times(4, mark)];

@@ -155,12 +155,38 @@ describe.skipIf(!hasTools)("data in the journal", () => {
     await volume.close();
   });
 
+  test.each([EXT4, EXT3])("fdatasync commits what it has logged just now: %s", async (args) => {
+    const { volume } = await openForm(args);
+    const file = await volume.create("file");
+    await volume.write(file, 0, new Uint8Array(9000).fill(1));
+    await volume.content.fsync(file.inode, file.file, false);
+    await volume.write(file, 0, new Uint8Array(9000).fill(2));
+    await volume.ctx.transactions.commit(); // The time of the write, without its data.
+    await volume.content.fsync(file.inode, file.file, true);
+    const left = contentByDebugfs(cutAndRecovered(volume), scratch, "file");
+    expectSame(left, new Uint8Array(9000).fill(2));
+    await volume.close();
+  });
+
+  test("a folio that no operation has room for is cut into several", async () => {
+    const { volume } = await openForm("-t ext4 -b 1024", { arenaBytes: 4 * MIB });
+    const file = await volume.create("file");
+    const bytes = new Random(3).bytes(MIB);
+    await volume.write(file, 0, bytes);
+    const { sizeBytes } = file.file.mapping.folioAt(0)!;
+    const roomBlocks = await volume.ctx.transactions.run((handle) => handle.roomBlocks);
+    expect(sizeBytes / KIB).toBeGreaterThan(roomBlocks);
+    await volume.content.fsync(file.inode, file.file, false);
+    expectSame(contentByDebugfs(cutAndRecovered(volume), scratch, "file"), bytes);
+    await volume.close();
+  });
+
   test("what is behind the end of the file is logged as zeros", async () => {
     const { volume } = await openForm(EXT4);
     const file = await volume.create("file");
     await volume.write(file, 0, new Uint8Array(6000).fill(7));
-    const [folio] = [file.file.mapping.folioAt(0)!];
-    folio.bytes.fill(9, 6000); // As a memory mapping might.
+    const folio = file.file.mapping.folioAt(1)!;
+    folio.bytes.fill(9, 6000 - folio.posBytes); // As a memory mapping might.
     await volume.content.fsync(file.inode, file.file, false);
     await volume.ctx.transactions.flush();
     expect(
