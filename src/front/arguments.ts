@@ -200,7 +200,7 @@ export function checkOwnerId(id: unknown, name: string): number {
 
 /** A time as `utimes` takes it: seconds, or a `Date`. */
 export function checkTime(time: unknown, name: string): void {
-  const isNumeric = typeof time === "string" && Number.isFinite(Number.parseFloat(time));
+  const isNumeric = typeof time === "string" && !Number.isNaN(Number(time));
   if (isNumeric || Number.isFinite(time) || time instanceof Date) return;
   throw invalidArgType(name, "an instance of Date or an Time in seconds", time);
 }

@@ -9,6 +9,7 @@ import { MAY_WRITE } from "../fs/permission.ts";
 import type { VfsInode } from "../fs/vfs.ts";
 import { type AttributeChange, XATTR_CREATE, XATTR_REPLACE } from "../fs/vfs-write.ts";
 import { FsError } from "../lib/errno.ts";
+import { andThen, type MaybeAsync } from "../lib/maybe.ts";
 import {
   checkMode,
   checkOwnerId,
@@ -91,7 +92,7 @@ export abstract class AttributeCalls extends VolumeBase {
     checkOwnerId(gid, "gid");
     await this.#change(path, syscall, follows, (inode) => {
       this.checkChown(inode, uid, gid, syscall);
-      return ownerChange(inode, uid, gid);
+      return andThen(this.privileges.dropCapabilities(inode), () => ownerChange(inode, uid, gid));
     });
   }
 
@@ -103,10 +104,10 @@ export abstract class AttributeCalls extends VolumeBase {
     follows: boolean,
   ): Promise<void> {
     pathBytes(path);
-    const change: AttributeChange = {
+    const change: AttributeChange = this.chosen(syscall, path, () => ({
       atime: timeOf(atime, "time", this.clock),
       mtime: timeOf(mtime, "time", this.clock),
-    };
+    }));
     await this.#change(path, syscall, follows, (inode) => {
       this.checkOwner(inode, syscall);
       return change;
@@ -117,14 +118,16 @@ export abstract class AttributeCalls extends VolumeBase {
     path: PathLike,
     syscall: string,
     follows: boolean,
-    changeOf: (inode: VfsInode) => AttributeChange,
+    changeOf: (inode: VfsInode) => MaybeAsync<AttributeChange>,
   ): Promise<void> {
     const { inode, parentIno, names } = await this.at(path, syscall, follows);
     const { writer } = this;
     if (writer === undefined) throw new FsError("EROFS", { syscall, path: pathText(path) });
-    await this.guard(syscall, path, () => writer.setAttributes(inode, changeOf(inode)));
+    await this.guard(syscall, path, () =>
+      andThen(changeOf(inode), (change) => writer.setAttributes(inode, change)),
+    );
     const name = names.at(-1);
-    if (name !== undefined) this.changes.changed({ dirIno: parentIno, name }, inode.ino);
+    if (name !== undefined) this.changes.changed({ dirIno: parentIno, name, names }, inode.ino);
   }
 
   async #setXattr(
@@ -140,6 +143,7 @@ export abstract class AttributeCalls extends VolumeBase {
     if (writer === undefined) throw new FsError("EROFS", { syscall, path: pathText(path) });
     if (this.caller.uid !== 0) await this.guard(syscall, path, () => this.#checkXattr(inode, name));
     await this.guard(syscall, path, () => writer.setXattr(inode, name, value, flags, signal));
+    this.privileges.mayHaveBeenGiven();
   }
 
   /** What others than root may set (`xattr_permission`). */

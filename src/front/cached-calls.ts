@@ -67,7 +67,9 @@ export abstract class CachedCalls extends TreeCalls {
       throw new FsError("EINVAL", { syscall: "readlink", path: pathText(path) });
     }
     const target = now(this.guard("readlink", path, () => this.fileSystem.readlink(inode)));
-    return target === EAGAIN ? EAGAIN : decode(target, encoding, "text");
+    if (target === EAGAIN) return EAGAIN;
+    this.writer?.noteAccess(inode);
+    return decode(target, encoding, "text");
   }
 
   realpathSync(
@@ -101,6 +103,7 @@ export abstract class CachedCalls extends TreeCalls {
       }
       cookie = batch.nextCookie;
     }
+    this.writer?.noteAccess(found.inode);
     return listed as ReaddirResult<O>;
   }
 
@@ -135,7 +138,7 @@ export abstract class CachedCalls extends TreeCalls {
   ): Now<Uint8Array>;
   readFileSync(path: PathLike, options?: ReadFileOptions | Encoding): Now<string | Uint8Array> {
     const given = optionsOf<ReadFileOptions>(options);
-    const handle = this.openSync(path, given.flag ?? "r");
+    const handle = this.openSync(path, given.flag || "r");
     if (handle === EAGAIN) return EAGAIN;
     try {
       return handle.readFileSync(given);

@@ -14,12 +14,16 @@ export interface Change {
   readonly name: Uint8Array;
   /** The inode behind the name. */
   readonly ino: number;
+  /** Of `NamePlace`. */
+  readonly names: readonly Uint8Array[];
 }
 
 /** Where a name stands. */
 export interface NamePlace {
   readonly dirIno: number;
   readonly name: Uint8Array;
+  /** Names from the root to it, itself the last, when it was looked up. */
+  readonly names: readonly Uint8Array[];
 }
 
 /** Tells listeners of changes; costs nothing while there are none. */
@@ -46,9 +50,9 @@ export class Changes {
     if (place !== undefined) this.#emit("change", place, ino);
   }
 
-  #emit(eventType: Change["eventType"], { dirIno, name }: NamePlace, ino: number): void {
+  #emit(eventType: Change["eventType"], place: NamePlace, ino: number): void {
     if (!this.isWatched) return;
-    const change: Change = { eventType, dirIno, name, ino };
+    const change: Change = { eventType, ...place, ino };
     for (const listener of [...this.#listeners]) listener(change);
   }
 }

@@ -20,15 +20,17 @@ import {
 import { lastNameOf } from "./last-name.ts";
 import { NameCalls, type Place } from "./name-calls.ts";
 import {
+  ACCESS_MASK,
   O_CREAT,
   O_DIRECTORY,
   O_EXCL,
   O_NOFOLLOW,
+  O_RDONLY,
   O_RDWR,
   O_TMPFILE,
   openFlags,
 } from "./open-flags.ts";
-import { type Encoding, optionsOf } from "./text.ts";
+import { bytesOfText, decode, type Encoding, optionsOf } from "./text.ts";
 
 const S_IFREG = 0o100000;
 const FILE_MODE_DEFAULT = 0o666;
@@ -64,12 +66,13 @@ export abstract class ContentCalls extends NameCalls {
     if ((wanted & O_CREAT) !== 0) return this.#openOrCreate(path, bytes, wanted, bits, signal);
     const found = await this.at(path, "open", (wanted & O_NOFOLLOW) === 0, signal);
     const name = found.names.at(-1);
-    const place = name === undefined ? undefined : { dirIno: found.parentIno, name };
+    const place =
+      name === undefined ? undefined : { dirIno: found.parentIno, name, names: found.names };
     return this.guard("open", path, () => this.openInode(found.inode, wanted, place, signal));
   }
 
   /** Cuts the file at `path`, or lets it grow with a hole. */
-  async truncate(path: PathLike, lengthBytes?: number | null): Promise<void> {
+  async truncate(path: PathLike, lengthBytes = 0): Promise<void> {
     const handle = await this.open(path, O_RDWR);
     try {
       await handle.truncate(lengthBytes);
@@ -97,17 +100,27 @@ export abstract class ContentCalls extends NameCalls {
   }
 
   /** Makes a directory whose name is `prefix` and six letters that no other has. */
-  async mkdtemp(prefix: PathLike, options?: { encoding?: Encoding } | Encoding): Promise<string> {
-    optionsOf(options);
-    pathBytes(prefix, "prefix");
-    const text = pathText(prefix);
-    const where = { syscall: "mkdtemp", path: `${text}XXXXXX` };
-    await this.parentOf(where.path, where);
+  async mkdtemp(
+    prefix: PathLike,
+    options?: { encoding?: Encoding } | "utf8" | "utf-8" | null,
+  ): Promise<string>;
+  async mkdtemp(
+    prefix: PathLike,
+    options?: { encoding?: Encoding } | Encoding,
+  ): Promise<string | Uint8Array>;
+  async mkdtemp(
+    prefix: PathLike,
+    options?: { encoding?: Encoding } | Encoding,
+  ): Promise<string | Uint8Array> {
+    const { encoding } = optionsOf(options);
+    const bytes = pathBytes(prefix, "prefix");
+    const where = { syscall: "mkdtemp", path: `${pathText(prefix)}XXXXXX` };
+    await this.parentOf(behind(bytes, "XXXXXX"), where);
     for (let tries = 1; ; tries++) {
-      const path = text + this.#letters();
+      const path = behind(bytes, this.#letters());
       try {
         await this.makeNew(path, where, this.newInode(0o040000, TEMPORARY_MODE), true);
-        return path;
+        return decode(path, encoding, "text");
       } catch (thrown) {
         const isTaken = thrown instanceof FsError && thrown.code === "EEXIST";
         if (!isTaken || tries === TEMPORARY_TRIES) throw thrown;
@@ -144,7 +157,7 @@ export abstract class ContentCalls extends NameCalls {
           if (found.inode === undefined) return this.#create(found, flags, mode);
           const { inode, parentIno, names } = found;
           const name = names.at(-1);
-          const place = name === undefined ? undefined : { dirIno: parentIno, name };
+          const place = name === undefined ? undefined : { dirIno: parentIno, name, names };
           return this.openInode(inode, flags, place, signal);
         });
       } catch (thrown) {
@@ -162,13 +175,15 @@ export abstract class ContentCalls extends NameCalls {
       this.underParent(this.writer!.create(dir, name, this.newInode(S_IFREG, mode)), place);
     return andThen(andThen(this.checkAccess(dir, MAY_WRITE | MAY_EXEC), create), (inode) => {
       this.told(place, inode.ino);
-      return this.openNew(inode, flags, { dirIno: dir.ino, name });
+      return this.openNew(inode, flags, { dirIno: dir.ino, name, names: [...dirNames, name] });
     });
   }
 
   /** A file without a name in the directory `path`: `link` can give it one. */
   async #openTemporary(path: PathLike, flags: number, mode: number): Promise<FileHandle> {
     const where = { syscall: "open", path: pathText(path) };
+    const isRead = (flags & ACCESS_MASK) === O_RDONLY;
+    if (isRead || (flags & O_CREAT) !== 0) throw new FsError("EINVAL", where);
     const { inode: dir } = await this.at(path, "open", true);
     if (dir.type !== "directory") throw new FsError("ENOTDIR", where);
     if (this.writer === undefined) throw new FsError("EROFS", where);
@@ -188,14 +203,22 @@ export abstract class ContentCalls extends NameCalls {
     flag: string,
   ): Promise<void> {
     const given = optionsOf<WriteFileOptions>(options);
-    checkWriteData(data);
+    checkWriteData(data, given);
     given.signal?.throwIfAborted();
     if (path instanceof FileHandle) return path.writeFile(data, given);
-    const handle = await this.open(path, given.flag ?? flag, given.mode ?? FILE_MODE_DEFAULT);
+    const handle = await this.open(path, given.flag || flag, given.mode ?? FILE_MODE_DEFAULT);
     try {
       await handle.writeFile(data, given);
     } finally {
       await handle.close();
     }
   }
+}
+
+/** `path` with `letters` behind it. */
+function behind(path: Uint8Array, letters: string): Uint8Array {
+  const longer = new Uint8Array(path.length + letters.length);
+  longer.set(path);
+  longer.set(bytesOfText(letters), path.length);
+  return longer;
 }

@@ -121,6 +121,7 @@ async function* listings(
   const needsType = as === "entries" || Boolean(options.recursive);
   for (let level = todo.shift(); level !== undefined; level = todo.shift()) {
     guard.enter(level.inode);
+    fs.writer?.noteAccess(level.inode);
     const parent = as === "entries" ? parentOf(path, level.prefix) : path;
     for await (const entries of entriesOf(fs, level.inode, options.signal)) {
       const stretch: Listed[] = [];
@@ -202,5 +203,6 @@ export function openDirectory(
       if (next.value.length > 0) return next.value as Dirent[];
     }
   };
-  return new Dir(pathText(path), async () => guard(step));
+  const shown = path instanceof URL ? pathText(path) : path;
+  return new Dir(shown, async () => guard(step));
 }

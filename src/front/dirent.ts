@@ -6,7 +6,7 @@
  */
 import type { FileType } from "../fs/vfs.ts";
 import { FsError } from "../lib/errno.ts";
-import { codedError, type PathLike } from "./arguments.ts";
+import { codedError, invalidArgType, type PathLike } from "./arguments.ts";
 
 /** `fs.Dirent`: a name and what it is. */
 export class Dirent<Name extends string | Uint8Array = string> {
@@ -49,23 +49,31 @@ export class Dirent<Name extends string | Uint8Array = string> {
 /** Gives the next entries, or an empty list at the end. */
 export type DirSource = () => Promise<Dirent[]>;
 
+/** What the older forms of `read` and `close` are told by. */
+export type DirCallback<T> = (error: Error | null, value?: T) => void;
+
 /** `fs.Dir`: an open directory that is read entry by entry, and closed when its iteration ends. */
 export class Dir {
-  readonly path: string;
+  /** As it was given; of a URL its path. */
+  readonly path: string | Uint8Array;
   readonly #source: DirSource;
   #waiting: Dirent[] = [];
   #at = 0;
   #isClosed = false;
 
-  constructor(path: string, source: DirSource) {
+  constructor(path: string | Uint8Array, source: DirSource) {
     this.path = path;
     this.#source = source;
   }
 
   /** The next entry, or null at the end. Throws `ERR_DIR_CLOSED` once closed. */
-  read(): Promise<Dirent | null> {
-    this.#checkOpen();
-    return this.#next();
+  read(): Promise<Dirent | null>;
+  read(callback: DirCallback<Dirent | null>): void;
+  read(callback?: DirCallback<Dirent | null>): Promise<Dirent | null> | undefined {
+    return told(callback, () => {
+      this.#checkOpen();
+      return this.#next();
+    });
   }
 
   async #next(): Promise<Dirent | null> {
@@ -78,11 +86,14 @@ export class Dir {
   }
 
   /** Closes it. Throws `ERR_DIR_CLOSED` the second time, as Node does. */
-  close(): Promise<void> {
-    this.#checkOpen();
-    this.#isClosed = true;
-    this.#waiting = [];
-    return Promise.resolve();
+  close(): Promise<void>;
+  close(callback: DirCallback<void>): void;
+  close(callback?: DirCallback<void>): Promise<void> | undefined {
+    return told(callback, async () => {
+      this.#checkOpen();
+      this.#isClosed = true;
+      this.#waiting = [];
+    });
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Dirent, void, undefined> {
@@ -101,6 +112,18 @@ export class Dir {
   #checkOpen(): void {
     if (this.#isClosed) throw codedError("ERR_DIR_CLOSED", "Directory handle was closed");
   }
+}
+
+/** Does `work`, and tells `callback` of its end instead of the caller, if there is one. */
+function told<T>(
+  callback: DirCallback<T> | undefined,
+  work: () => Promise<T>,
+): Promise<T> | undefined {
+  if (callback === undefined) return work();
+  if (typeof callback !== "function")
+    throw invalidArgType("callback", "of type function", callback);
+  work().then((value) => callback(null, value), callback);
+  return undefined;
 }
 
 /** `ENOTDIR` unless `type` is a directory, for `scandir` and `opendir`. */

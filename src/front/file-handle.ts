@@ -7,15 +7,17 @@
  *  2. Who writes `O_SYNC` has its data on disk when the call returns.
  */
 import { IOCB_APPEND, IOCB_DSYNC, IOCB_NOWAIT, IOCB_SYNC, type Kiocb } from "../cache/kiocb.ts";
+import type { AttributeChange, FileSystemWriter } from "../fs/vfs-write.ts";
 import { FsError } from "../lib/errno.ts";
-import { andThen, isPromise } from "../lib/maybe.ts";
+import { andThen, isPromise, type MaybeAsync } from "../lib/maybe.ts";
 import { checkInteger, checkMode, checkOwnerId, invalidArgType } from "./arguments.ts";
 import { ownerChange, PERMISSION_BITS } from "./attributes.ts";
 import { FileReads } from "./file-reads.ts";
 import { EAGAIN } from "./open-file.ts";
 import { O_APPEND, O_DSYNC, O_SYNC } from "./open-flags.ts";
+import { checkFlag } from "./option-checks.ts";
 import { viewOf } from "./read-request.ts";
-import { bytesOfText, checkEncoding, type Encoding, optionsOf } from "./text.ts";
+import { bytesOfText, checkTextEncoding, type Encoding, optionsOf } from "./text.ts";
 import { type TimeLike, timeOf } from "./times.ts";
 import { type WriteOptions, writeRequest, writevPosition } from "./write-request.ts";
 import { createWriteStream, type WriteStreamOptions } from "./write-stream.ts";
@@ -33,7 +35,7 @@ export interface WriteFileOptions {
   readonly mode?: string | number | undefined;
   readonly flag?: string | number | undefined;
   /** Make it durable before the promise resolves. */
-  readonly flush?: boolean | undefined;
+  readonly flush?: boolean | null | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -52,11 +54,21 @@ function isIterable(data: unknown): data is Iterable<unknown> {
   );
 }
 
-/** Throws `ERR_INVALID_ARG_TYPE` for what `writeFile` cannot write. */
-export function checkWriteData(data: unknown): void {
-  if (typeof data === "string" || ArrayBuffer.isView(data) || isIterable(data)) return;
+/** Throws for what `writeFile` cannot write, and for text in no encoding, before it begins. */
+export function checkWriteData(data: unknown, options: WriteFileOptions): void {
+  if (options.flush !== null) checkFlag(options, "flush");
+  if (ArrayBuffer.isView(data) || isIterable(data)) return;
   const kinds = "of type string or an instance of Buffer, TypedArray, or DataView";
-  throw invalidArgType("data", kinds, data);
+  if (typeof data !== "string") throw invalidArgType("data", kinds, data);
+  checkTextEncoding(options.encoding);
+}
+
+/** One part of what is written: bytes, text, or whatever else `Buffer.from` makes bytes of. */
+function bytesOfPart(part: unknown, encoding: Encoding): Uint8Array {
+  if (ArrayBuffer.isView(part)) return viewOf(part);
+  if (typeof part === "string") return bytesOfText(part, encoding || "utf8");
+  if (typeof Buffer !== "function") throw invalidArgType("data", "of type string", part);
+  return Buffer.from(part as string, encoding as BufferEncoding);
 }
 
 /** The flags of `write` that come from how the file was opened. */
@@ -131,7 +143,7 @@ export class FileHandle extends FileReads {
   async writeFile(data: WriteData, options?: WriteFileOptions | Encoding): Promise<void> {
     this.checkOpen("writeFile");
     const given = optionsOf<WriteFileOptions>(options);
-    checkWriteData(data);
+    checkWriteData(data, given);
     if (typeof data === "string" || ArrayBuffer.isView(data)) {
       await this.#writeAll(data, given);
     } else {
@@ -146,16 +158,13 @@ export class FileHandle extends FileReads {
   }
 
   /** Cuts the file to `lengthBytes`, or lets it grow to that with a hole. The position stays. */
-  async truncate(lengthBytes?: number | null): Promise<void> {
+  async truncate(lengthBytes = 0): Promise<void> {
     this.checkOpen("ftruncate");
-    const size = lengthBytes ?? 0;
-    checkInteger(size, "len", Number.MIN_SAFE_INTEGER);
+    const size = checkInteger(lengthBytes, "len", Number.MIN_SAFE_INTEGER);
     const where = { syscall: "ftruncate" };
     if (!this.mayWrite || this.file === null) throw new FsError("EINVAL", where);
     await this.#change("ftruncate", (writer) =>
-      andThen(this.owner.dropPrivileges(this.inode), () =>
-        writer.setSize(this.inode, Math.max(0, size)),
-      ),
+      andThen(this.dropPrivileges(), () => writer.setSize(this.inode, Math.max(0, size))),
     );
   }
 
@@ -170,7 +179,9 @@ export class FileHandle extends FileReads {
     checkInteger(lengthBytes, "length");
     if (!this.mayWrite || this.file === null) throw new FsError("EBADF", { syscall: "fallocate" });
     await this.#change("fallocate", (writer) =>
-      writer.fallocate(this.inode, mode, offsetBytes, lengthBytes),
+      andThen(this.dropPrivileges(), () =>
+        writer.fallocate(this.inode, mode, offsetBytes, lengthBytes),
+      ),
     );
   }
 
@@ -186,16 +197,22 @@ export class FileHandle extends FileReads {
     checkOwnerId(uid, "uid");
     checkOwnerId(gid, "gid");
     this.owner.checkChown(this.inode, uid, gid, "fchown");
-    const change = ownerChange(this.inode, uid, gid);
-    await this.#change("fchown", (writer) => writer.setAttributes(this.inode, change));
+    const { privileges } = this.owner;
+    await this.#change("fchown", (writer) =>
+      andThen(privileges.dropCapabilities(this.inode), () =>
+        writer.setAttributes(this.inode, ownerChange(this.inode, uid, gid)),
+      ),
+    );
   }
 
   async utimes(atime: TimeLike, mtime: TimeLike): Promise<void> {
     this.checkOpen("futimes");
-    const change = {
-      atime: timeOf(atime, "atime", this.owner.clock),
-      mtime: timeOf(mtime, "mtime", this.owner.clock),
-    };
+    const { clock } = this.owner;
+    const changeOf = (): AttributeChange => ({
+      atime: timeOf(atime, "atime", clock),
+      mtime: timeOf(mtime, "mtime", clock),
+    });
+    const change = this.owner.located("futime", changeOf) as AttributeChange;
     this.owner.checkOwner(this.inode, "futime");
     await this.#change("futime", (writer) => writer.setAttributes(this.inode, change));
   }
@@ -231,7 +248,7 @@ export class FileHandle extends FileReads {
 
   async #change(
     syscall: string,
-    change: (writer: ReturnType<FileHandle["writer"]>) => void | Promise<void>,
+    change: (writer: FileSystemWriter) => MaybeAsync<void>,
   ): Promise<void> {
     const writer = this.writer(syscall);
     await this.inUse(Promise.resolve(this.owner.located(syscall, () => change(writer))));
@@ -239,10 +256,7 @@ export class FileHandle extends FileReads {
   }
 
   async #writeAll(data: unknown, options: WriteFileOptions): Promise<void> {
-    checkEncoding(options.encoding);
-    const bytes = ArrayBuffer.isView(data)
-      ? viewOf(data)
-      : bytesOfText(String(data), options.encoding ?? "utf8");
+    const bytes = bytesOfPart(data, options.encoding);
     for (let done = 0; done < bytes.length; ) {
       options.signal?.throwIfAborted();
       done += await this.#writeAt(bytes.subarray(done), undefined, options.signal);
@@ -278,6 +292,11 @@ export class FileHandle extends FileReads {
     const iocb = this.#iocbAt(posBytes, undefined);
     if ((iocb.flags & IOCB_DSYNC) !== 0) return [EAGAIN, posBytes];
     iocb.flags |= IOCB_NOWAIT;
+    const dropped = this.owner.located("write", () => this.dropPrivileges());
+    if (isPromise(dropped)) {
+      dropped.catch(() => undefined); // Who writes again meets it.
+      return [EAGAIN, posBytes];
+    }
     const count = this.owner.located("write", () => this.writer("write").write(iocb, from));
     if (isPromise(count)) {
       throw new FsError("EIO", { syscall: "write", detail: "a NOWAIT write waited" });
@@ -294,7 +313,7 @@ export class FileHandle extends FileReads {
   async #writeTo(iocb: Kiocb, from: Uint8Array): Promise<number> {
     const writer = this.writer("write");
     const count = this.owner.located("write", () =>
-      andThen(this.owner.dropPrivileges(this.inode), () => writer.write(iocb, from)),
+      andThen(this.dropPrivileges(), () => writer.write(iocb, from)),
     );
     const written = isPromise(count) ? await this.inUse(count) : count;
     if (written < 0) throw FsError.of(written, { syscall: "write" });

@@ -11,6 +11,7 @@ import { FsError } from "../lib/errno.ts";
 import { isPromise, type MaybeAsync } from "../lib/maybe.ts";
 import { codedError, codedRangeError } from "./arguments.ts";
 import { EAGAIN, OpenFile, type OpenFileOwner, type OpenFileParts } from "./open-file.ts";
+import { O_NOATIME } from "./open-flags.ts";
 import { readErrorOf } from "./read-error.ts";
 import { type ReadOptions, readRequest, readvPosition, viewOf } from "./read-request.ts";
 import {
@@ -190,7 +191,7 @@ export abstract class FileReads extends OpenFile {
     iocb.posBytes = posBytes;
     const got = filemapRead(iocb, into);
     if (isPromise(got)) throw new FsError("EIO", { syscall: "read", detail: "a NOIO read waited" });
-    if (got > 0) this.owner.writer?.noteAccess(this.inode);
+    if (got > 0) this.#noteAccess();
     return got < 0 && got !== EAGAIN ? this.#fail(got, posBytes) : got;
   }
 
@@ -212,8 +213,12 @@ export abstract class FileReads extends OpenFile {
   }
 
   #ended(got: number, from: number, signal?: AbortSignal): number {
-    if (got > 0) this.owner.writer?.noteAccess(this.inode);
+    if (got > 0) this.#noteAccess();
     return got < 0 ? this.#fail(got, from, signal) : got;
+  }
+
+  #noteAccess(): void {
+    if ((this.flags & O_NOATIME) === 0) this.owner.writer?.noteAccess(this.inode);
   }
 
   #fail(errno: number, from: number, signal?: AbortSignal): never {

@@ -1,4 +1,4 @@
-/** The last component of a path, as the kernel sorts it (`LAST_NORM` and the others). */
+/** Paths by their components: the last one, as the kernel sorts it (`LAST_NORM` and the others). */
 
 const SLASH = 0x2f;
 const DOT: Uint8Array = new Uint8Array([0x2e]);
@@ -25,4 +25,13 @@ export function lastNameOf(path: Uint8Array): LastName {
   const kind = name.length === 0 ? "/" : isDots ? dots : "name";
   const parent = from === 0 ? DOT : path.subarray(0, from);
   return { kind, name, hasSlash: end < path.length, bare: path.subarray(0, end), parent };
+}
+
+/** `directory/name`. */
+export function joined(directory: Uint8Array, name: Uint8Array): Uint8Array {
+  const path = new Uint8Array(directory.length + 1 + name.length);
+  path.set(directory);
+  path[directory.length] = SLASH;
+  path.set(name, directory.length + 1);
+  return path;
 }

@@ -25,6 +25,7 @@ import { AttributeCalls } from "./attribute-calls.ts";
 import { droppedMode } from "./attributes.ts";
 import { FileHandle } from "./file-handle.ts";
 import { type LastName, lastNameOf } from "./last-name.ts";
+import { checkFlag, checkSymlinkType } from "./option-checks.ts";
 import { placed, type Where } from "./volume-base.ts";
 
 const S_IFDIR = 0o040000;
@@ -59,6 +60,7 @@ export abstract class NameCalls extends AttributeCalls {
   ): Promise<string | undefined> {
     const isObject = typeof options === "object" && options !== null;
     pathBytes(path);
+    if (isObject) checkFlag(options, "recursive");
     const mode = checkMode(isObject ? options.mode : options, "mode", DIR_MODE_DEFAULT);
     if (isObject && options.recursive) return this.#mkdirAll(path, mode);
     const where = { syscall: "mkdir", path: pathText(path) };
@@ -66,9 +68,11 @@ export abstract class NameCalls extends AttributeCalls {
     return undefined;
   }
 
-  async symlink(target: PathLike, path: PathLike, _type?: string | null): Promise<void> {
+  /** `type` is of Windows; it is checked, and needed for nothing here. */
+  async symlink(target: PathLike, path: PathLike, type?: string | null): Promise<void> {
     const bytes = pathBytes(target, "target");
     pathBytes(path);
+    checkSymlinkType(type);
     const where = { syscall: "symlink", path: pathText(target), dest: pathText(path) };
     if (bytes.length === 0) throw new FsError("ENOENT", where);
     if (bytes.length > TARGET_BYTES_MAX) throw new FsError("ENAMETOOLONG", where);
@@ -117,7 +121,7 @@ export abstract class NameCalls extends AttributeCalls {
     await placed(where, () => andThen(this.#victim(place), unlink));
   }
 
-  async rmdir(path: PathLike, _options?: unknown): Promise<void> {
+  async rmdir(path: PathLike): Promise<void> {
     const bytes = pathBytes(path);
     const where = { syscall: "rmdir", path: pathText(path) };
     const place = await this.parentOf(bytes, where);
@@ -224,7 +228,10 @@ export abstract class NameCalls extends AttributeCalls {
 
   /** Tells those who watch that a name has come or gone. */
   protected told(place: Place, ino: number): void {
-    this.changes.renamed({ dirIno: place.dir.ino, name: place.last.name }, ino);
+    if (!this.changes.isWatched) return;
+    const { name } = place.last;
+    const names = [...place.dirNames, name];
+    this.changes.renamed({ dirIno: place.dir.ino, name, names }, ino);
   }
 
   #writerFor(where: Where): FileSystemWriter {
@@ -309,7 +316,10 @@ export abstract class NameCalls extends AttributeCalls {
         await this.makeNew(part, partWhere, this.newInode(S_IFDIR, mode & 0o1777), true);
       } catch (thrown) {
         const isThere = thrown instanceof FsError && thrown.code === "EEXIST";
-        if (!isThere || !(await this.#directoryAt(part, where))) throw thrown;
+        if (!isThere) throw thrown;
+        if (await this.#directoryAt(part, where)) continue;
+        // A link that leads nowhere.
+        throw new FsError(part === missing.at(-1) ? "ENOENT" : "ENOTDIR", partWhere);
       }
     }
     return first === undefined ? undefined : pathText(first);
@@ -322,7 +332,7 @@ export abstract class NameCalls extends AttributeCalls {
       if (inode.type === "directory") return true;
     } catch (thrown) {
       const isMissing = thrown instanceof FsError && thrown.code === "ENOENT";
-      if (isMissing && lastNameOf(part).kind === "name") return false;
+      if (isMissing && part.length > 0) return false;
       throw thrown;
     }
     const isLast = pathText(part) === where.path;

@@ -14,10 +14,12 @@ import type { FileSystemWriter } from "../fs/vfs-write.ts";
 import type { Clock } from "../lib/clock.ts";
 import { FsError } from "../lib/errno.ts";
 import { AsyncMutex, WaitQueue } from "../lib/locks.ts";
-import { isPromise, type MaybeAsync } from "../lib/maybe.ts";
-import { plainError } from "./arguments.ts";
+import { andThen, isPromise, type MaybeAsync } from "../lib/maybe.ts";
 import type { Changes, NamePlace } from "./changes.ts";
+import { EmitterBase } from "./emitter.ts";
 import { ACCESS_MASK, O_RDONLY, O_WRONLY } from "./open-flags.ts";
+import { closedError } from "./option-checks.ts";
+import type { Privileges } from "./privileges.ts";
 
 /**
  * What the `*Sync` calls return when the answer is not cached: try again later, or await the other
@@ -47,8 +49,7 @@ export interface OpenFileOwner {
   checkOwner(inode: VfsInode, syscall: string): void;
   /** Throws `EPERM` unless the caller may give the inode away so. */
   checkChown(inode: VfsInode, uid: number, gid: number, syscall: string): void;
-  /** Takes the bits that run a file as somebody else off one that others than root change. */
-  dropPrivileges(inode: VfsInode): MaybeAsync<void>;
+  readonly privileges: Privileges;
   /** Does `task`; errors of the file system get the name of the call. */
   located<T>(syscall: string, task: () => MaybeAsync<T>): MaybeAsync<T>;
 }
@@ -76,7 +77,7 @@ export interface LockOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-export abstract class OpenFile {
+export abstract class OpenFile extends EmitterBase {
   protected readonly owner: OpenFileOwner;
   protected readonly inode: VfsInode;
   protected readonly file: CacheFile | null;
@@ -85,12 +86,15 @@ export abstract class OpenFile {
   protected positionBytes = 0;
   /** Held by the call that moves the position. */
   protected readonly positionLock: AsyncMutex = new AsyncMutex();
+  /** The epoch of privileges in which the file was found to have no capabilities. */
+  #plainEpoch = -1;
   #fd: number;
   #userCount = 0;
   #closing: Promise<void> | undefined;
   readonly #idleWaiters = new WaitQueue();
 
   constructor(owner: OpenFileOwner, parts: OpenFileParts) {
+    super();
     this.owner = owner;
     this.inode = parts.inode;
     this.file = parts.file;
@@ -170,7 +174,7 @@ export abstract class OpenFile {
 
   protected checkOpen(syscall: string): void {
     if (this.#fd !== -1) return;
-    throw Object.assign(plainError("EBADF", "file closed"), { syscall });
+    throw closedError(syscall);
   }
 
   /** The file's cache, for a call that reads. */
@@ -185,6 +189,17 @@ export abstract class OpenFile {
     const { writer } = this.owner;
     if (writer === undefined) throw new FsError("EROFS", { syscall });
     return writer;
+  }
+
+  /** Takes off what runs the file as somebody else, before its content changes. */
+  protected dropPrivileges(): MaybeAsync<void> {
+    const { privileges } = this.owner;
+    const { epoch } = privileges;
+    if (this.#plainEpoch === epoch) return privileges.dropMode(this.inode);
+    return andThen(privileges.dropCapabilities(this.inode), () => {
+      this.#plainEpoch = epoch;
+      return privileges.dropMode(this.inode);
+    });
   }
 
   /** Keeps the file open until `work` has ended. */
@@ -243,6 +258,7 @@ export abstract class OpenFile {
     this.#fd = -1;
     this.owner.unlockAll(this, this.inode);
     this.owner.closed(this);
+    this.emit("close");
     return this.owner.writer?.release(this.inode);
   }
 }

@@ -16,6 +16,7 @@ export const O_APPEND = 0o2000;
 export const O_DSYNC = 0o10000;
 export const O_DIRECTORY = 0o200000;
 export const O_NOFOLLOW = 0o400000;
+export const O_NOATIME = 0o1000000;
 export const O_SYNC = 0o4010000;
 export const O_TMPFILE = 0o20200000;
 

@@ -9,11 +9,12 @@
  * The calls that change something are in the classes below this one; on a volume that was opened
  * read-only they fail as on a read-only mount.
  */
-import type { VfsInode } from "../fs/vfs.ts";
+import type { FileSystem, VfsInode } from "../fs/vfs.ts";
 import { FsError } from "../lib/errno.ts";
 import { isPromise } from "../lib/maybe.ts";
 import { checkInteger, type PathLike, pathText } from "./arguments.ts";
 import { absolutePath, CachedCalls } from "./cached-calls.ts";
+import { FS_CONSTANTS, W_OK } from "./constants.ts";
 import type { LookOptions } from "./content-calls.ts";
 import {
   openDirectory,
@@ -24,22 +25,10 @@ import {
 import { checkDirectory, type Dir } from "./dirent.ts";
 import { FileHandle } from "./file-handle.ts";
 import type { ReadFileOptions } from "./file-reads.ts";
-import {
-  O_APPEND,
-  O_CREAT,
-  O_DIRECTORY,
-  O_DSYNC,
-  O_EXCL,
-  O_NOFOLLOW,
-  O_RDONLY,
-  O_RDWR,
-  O_SYNC,
-  O_TRUNC,
-  O_WRONLY,
-} from "./open-flags.ts";
+import { checkSmallMode } from "./option-checks.ts";
 import { BigIntStats, StatFs, Stats } from "./stats.ts";
 import { decode, type Encoding, optionsOf } from "./text.ts";
-import { COPYFILE_EXCL, COPYFILE_FICLONE, COPYFILE_FICLONE_FORCE } from "./tree-calls.ts";
+import type { VolumeContext } from "./volume-base.ts";
 
 export interface StatOptions extends LookOptions {
   readonly bigint?: boolean | undefined;
@@ -55,39 +44,31 @@ export interface OpendirOptions extends EncodingOptions {
   readonly bufferSize?: number | undefined;
 }
 
-const R_OK = 4;
-const W_OK = 2;
-const X_OK = 1;
 const ACCESS_MODE_MAX = 7;
 
+/** The calls that may be taken off the object. */
+const CALLS = [
+  ..."access appendFile chmod chown copyFile cp lchmod lchown lutimes link lstat mkdir".split(" "),
+  ..."mkdtemp open opendir readdir readFile readlink realpath rename rm rmdir stat".split(" "),
+  ..."statfs symlink truncate unlink utimes watch writeFile".split(" "),
+];
+
 export class VolumeFs extends CachedCalls {
-  /** As `fs.constants`: the modes of `access` and the flags of `open` that mean something here. */
-  readonly constants: Readonly<Record<string, number>> = {
-    F_OK: 0,
-    R_OK,
-    W_OK,
-    X_OK,
-    O_RDONLY,
-    O_WRONLY,
-    O_RDWR,
-    O_CREAT,
-    O_EXCL,
-    O_TRUNC,
-    O_APPEND,
-    O_DIRECTORY,
-    O_NOFOLLOW,
-    O_DSYNC,
-    O_SYNC,
-    COPYFILE_EXCL,
-    COPYFILE_FICLONE,
-    COPYFILE_FICLONE_FORCE,
-  };
+  /** As `fs.constants`. */
+  readonly constants: Readonly<Record<string, number>> = FS_CONSTANTS;
+
+  constructor(fileSystem: FileSystem, context: VolumeContext) {
+    super(fileSystem, context);
+    // As with Node's, `const { readFile } = volume.fs` gives a function that works by itself.
+    const calls = this as unknown as Record<string, (...given: unknown[]) => unknown>;
+    for (const name of CALLS) calls[name] = calls[name]!.bind(this);
+  }
 
   /**
    * Resolves if the caller may use `path` as `mode` says; nobody may write on a read-only volume.
    */
   async access(path: PathLike, mode?: number | null, options?: LookOptions): Promise<void> {
-    const wanted = checkAccessMode(mode ?? 0);
+    const wanted = checkSmallMode(mode, ACCESS_MODE_MAX);
     const { inode } = await this.at(path, "access", true, options?.signal);
     const isReadOnly = this.writer === undefined;
     if ((wanted & W_OK) !== 0 && isReadOnly && isOfVolume(inode)) {
@@ -138,8 +119,11 @@ export class VolumeFs extends CachedCalls {
     if (inode.type !== "symlink") {
       throw new FsError("EINVAL", { syscall: "readlink", path: pathText(path) });
     }
-    const target = this.guard("readlink", path, () => this.fileSystem.readlink(inode, signal));
-    return decode(await target, encoding, "text");
+    const target = await this.guard("readlink", path, () =>
+      this.fileSystem.readlink(inode, signal),
+    );
+    this.writer?.noteAccess(inode);
+    return decode(target, encoding, "text");
   }
 
   /** The path with all links resolved, from the root of the volume. */
@@ -199,7 +183,7 @@ export class VolumeFs extends CachedCalls {
     if (path instanceof FileHandle) return path.readFile(options);
     const given = optionsOf<ReadFileOptions>(options);
     given.signal?.throwIfAborted();
-    const handle = await this.open(path, given.flag ?? "r", null, { signal: given.signal });
+    const handle = await this.open(path, given.flag || "r", null, { signal: given.signal });
     try {
       return await handle.readFile(given);
     } finally {
@@ -225,18 +209,6 @@ export class VolumeFs extends CachedCalls {
     const follows = options?.followLinks !== false;
     return (await this.at(path, follows ? "stat" : "lstat", follows, options?.signal)).inode;
   }
-}
-
-/** As Node's own code below its JavaScript does it, whose errors carry their code nowhere else. */
-function checkAccessMode(mode: unknown): number {
-  if (typeof mode !== "number") {
-    const error = new TypeError("mode must be int32 or null/undefined");
-    throw Object.assign(error, { code: "ERR_INVALID_ARG_TYPE" });
-  }
-  if (mode >= 0 && mode <= ACCESS_MODE_MAX) return Math.trunc(mode);
-  const bounds = Number.isFinite(mode) ? `: >= 0 && <= ${ACCESS_MODE_MAX}` : "";
-  const error = new RangeError(`mode is out of range${bounds}`);
-  throw Object.assign(error, { code: "ERR_OUT_OF_RANGE" });
 }
 
 /** False for a device, FIFO or socket: what is written there does not change the volume. */

@@ -8,9 +8,10 @@ import type * as ReadlineModule from "node:readline";
 import type * as StreamModule from "node:stream";
 import type { ReadableByteStreamController, UnderlyingByteSource } from "node:stream/web";
 import { KIB } from "../lib/units.ts";
-import { checkInteger, checkSignal, outOfRange } from "./arguments.ts";
+import { checkInteger, outOfRange } from "./arguments.ts";
 import type { FileReads } from "./file-reads.ts";
-import { checkEncoding, type Encoding, newBytes, nodeModule } from "./text.ts";
+import { type FileStream, fileStream, streamOptions } from "./file-stream.ts";
+import { type Encoding, newBytes, nodeModule } from "./text.ts";
 
 /** As Node's `filehandle.createReadStream`; `end` is inclusive. */
 export interface ReadStreamOptions {
@@ -24,7 +25,7 @@ export interface ReadStreamOptions {
 }
 
 /** A Node stream that counts what it has read. */
-export type ReadStream = StreamModule.Readable & { readonly bytesRead: number };
+export type ReadStream = StreamModule.Readable & FileStream & { readonly bytesRead: number };
 
 const HIGH_WATER_BYTES = 64 * KIB;
 const CHUNK_BYTES = 16 * KIB;
@@ -33,10 +34,12 @@ const CHUNK_BYTES = 16 * KIB;
  * The file from `start` to `end` as a Node stream, closing the handle at its end unless told not
  * to.
  */
-export function createReadStream(handle: FileReads, options: ReadStreamOptions = {}): ReadStream {
+export function createReadStream(
+  handle: FileReads,
+  given?: ReadStreamOptions | Encoding,
+): ReadStream {
   const { Readable } = nodeModule<typeof StreamModule>("node:stream");
-  checkEncoding(options.encoding);
-  checkSignal(options.signal);
+  const options = streamOptions(handle, given, "read");
   const endInclusive = options.end === undefined ? Infinity : checkEnd(options.end);
   let at = options.start === undefined ? undefined : checkInteger(options.start, "start");
   if (at !== undefined && at > endInclusive) {
@@ -80,7 +83,8 @@ export function createReadStream(handle: FileReads, options: ReadStreamOptions =
       );
     },
   });
-  return Object.defineProperty(stream, "bytesRead", { get: () => readBytes }) as ReadStream;
+  Object.defineProperty(stream, "bytesRead", { get: () => readBytes });
+  return fileStream(stream, handle, { ...options, end: endInclusive }) as ReadStream;
 }
 
 function checkEnd(end: number): number {
@@ -90,7 +94,7 @@ function checkEnd(end: number): number {
 /** The lines of the file; the handle is closed at the end. */
 export function readLines(
   handle: FileReads,
-  options: ReadStreamOptions = {},
+  options?: ReadStreamOptions | Encoding,
 ): ReadlineModule.Interface {
   const readline = nodeModule<typeof ReadlineModule>("node:readline");
   const input = createReadStream(handle, options);

@@ -51,7 +51,7 @@ export function decode(
   encoding: Encoding,
   noneIs: "text" | "bytes",
 ): string | Uint8Array {
-  const isNone = encoding === undefined || encoding === null;
+  const isNone = !encoding;
   if (isNone ? noneIs === "bytes" : encoding === "buffer" && noneIs === "text") {
     return asBytes(bytes);
   }

@@ -6,6 +6,7 @@
  */
 import type { Timespec } from "../fs/vfs.ts";
 import type { Clock } from "../lib/clock.ts";
+import { FsError } from "../lib/errno.ts";
 import { checkTime } from "./arguments.ts";
 
 /** What `utimes` takes. */
@@ -31,7 +32,8 @@ export function nowOf(clock: Clock): Timespec {
 
 /**
  * The time that a caller means; negative numbers mean now, as for Node. Throws
- * `ERR_INVALID_ARG_TYPE`, which names `name`.
+ * `ERR_INVALID_ARG_TYPE`, which names `name`; for what is no time at all, an invalid `Date` say,
+ * `EINVAL`.
  */
 export function timeOf(time: unknown, name: string, clock: Clock): Timespec {
   if (typeof time === "bigint") {
@@ -39,7 +41,8 @@ export function timeOf(time: unknown, name: string, clock: Clock): Timespec {
     return { sec: Number((time - nsec) / NSEC_PER_SEC), nsec: Number(nsec) };
   }
   checkTime(time, name);
-  if (time instanceof Date) return ofSeconds(time.getTime() / MS_PER_SEC);
   if (typeof time === "number" && time < 0) return nowOf(clock);
-  return ofSeconds(Number(time));
+  const seconds = time instanceof Date ? time.getTime() / MS_PER_SEC : Number(time);
+  if (!Number.isFinite(seconds)) throw new FsError("EINVAL");
+  return ofSeconds(seconds);
 }

@@ -7,23 +7,19 @@
  * only if asked.
  */
 import type { VfsInode } from "../fs/vfs.ts";
-import { FsError } from "../lib/errno.ts";
+import { type ErrnoCode, FsError } from "../lib/errno.ts";
 import { MIB } from "../lib/units.ts";
 import { checkInteger, codedError, type PathLike, pathBytes, pathText } from "./arguments.ts";
+import { COPYFILE_EXCL, COPYFILE_FICLONE, COPYFILE_FICLONE_FORCE } from "./constants.ts";
 import { ContentCalls } from "./content-calls.ts";
 import { type CopyApi, type CopyOptions, TreeCopier } from "./copy-tree.ts";
 import { isDots } from "./directory.ts";
 import type { FileHandle } from "./file-handle.ts";
+import { joined, lastNameOf } from "./last-name.ts";
 import { O_CREAT, O_EXCL, O_RDONLY, O_WRONLY } from "./open-flags.ts";
+import { checkCopying, checkFlag, checkRemoval, checkSmallMode } from "./option-checks.ts";
 import { placed } from "./volume-base.ts";
 import { type WatchEvent, type WatchOptions, watchChanges } from "./watch.ts";
-
-/** Fail with `EEXIST` where the copy would overwrite something. */
-export const COPYFILE_EXCL = 1;
-/** Of Node: copy on write where the file system can. It cannot, so these bytes are copied. */
-export const COPYFILE_FICLONE = 2;
-/** Of Node: fail unless it can copy on write. */
-export const COPYFILE_FICLONE_FORCE = 4;
 
 const COPY_MODE_MAX = COPYFILE_EXCL | COPYFILE_FICLONE | COPYFILE_FICLONE_FORCE;
 const CHUNK_BYTES = MIB;
@@ -37,30 +33,42 @@ export interface RmOptions {
   readonly retryDelay?: number | undefined;
 }
 
+/** Options of `rmdir`. */
+export type RmdirOptions = Omit<RmOptions, "force">;
+
 export abstract class TreeCalls extends ContentCalls {
   /** Removes a file or, with `recursive`, a tree. */
-  async rm(path: PathLike, options: RmOptions = {}): Promise<void> {
+  async rm(path: PathLike, options?: RmOptions): Promise<void> {
+    pathBytes(path);
+    const { force, recursive } = checkRemoval(options);
+    if (options !== undefined) checkFlag(options, "force");
     let inode: VfsInode;
     try {
       ({ inode } = await this.at(path, "lstat", false));
     } catch (error) {
-      if (options.force === true && error instanceof FsError && error.code === "ENOENT") return;
+      if (force === true && error instanceof FsError && error.code === "ENOENT") return;
       throw error;
     }
-    const isDirectory = inode.type === "directory";
-    if (isDirectory && options.recursive !== true) throw isDirectoryError(path);
-    if (isDirectory && this.writer === undefined) {
-      throw new FsError("EROFS", { syscall: "rm", path: pathText(path) });
+    if (inode.type !== "directory") return this.unlink(path);
+    if (recursive !== true) throw isDirectoryError(path);
+    await this.#removeTree(path, inode);
+  }
+
+  /** Removes an empty directory or, with `recursive`, a tree (as older programs ask for it). */
+  override async rmdir(path: PathLike, options?: RmdirOptions): Promise<void> {
+    pathBytes(path);
+    if (checkRemoval(options).recursive === true) {
+      const { inode } = await this.at(path, "stat", true);
+      if (inode.type === "directory") return this.#removeTree(path, inode);
     }
-    if (isDirectory) await this.#removeTree(path, inode);
-    else await this.unlink(path);
+    return super.rmdir(path);
   }
 
   /** Copies the content and mode of a file. */
   async copyFile(from: PathLike, to: PathLike, mode?: number): Promise<void> {
     pathBytes(from, "src");
     pathBytes(to, "dest");
-    const flags = checkInteger(mode ?? 0, "mode", 0, COPY_MODE_MAX);
+    const flags = checkSmallMode(mode, COPY_MODE_MAX);
     const where = { syscall: "copyfile", path: pathText(from), dest: pathText(to) };
     if ((flags & COPYFILE_FICLONE_FORCE) !== 0) throw new FsError("ENOTSUP", where);
     const isNew = (flags & COPYFILE_EXCL) !== 0;
@@ -82,11 +90,12 @@ export abstract class TreeCalls extends ContentCalls {
   }
 
   /** Copies a file, link or, with `recursive`, a tree. */
-  async cp(from: PathLike, to: PathLike, options: CopyOptions = {}): Promise<void> {
-    pathBytes(from, "src");
-    pathBytes(to, "dest");
+  async cp(from: PathLike, to: PathLike, options?: CopyOptions): Promise<void> {
+    const given = checkCopying(options);
+    checkInteger(given.mode ?? 0, "mode", 0, COPY_MODE_MAX);
+    const [source, target] = [pathBytes(from, "src"), pathBytes(to, "dest")];
     const api = this as unknown as CopyApi;
-    await new TreeCopier(api, options).copy(pathBytes(from, "src"), pathBytes(to, "dest"));
+    await new TreeCopier(api, given).copy(source, target);
   }
 
   /**
@@ -121,9 +130,26 @@ export abstract class TreeCalls extends ContentCalls {
     if ((await target.stat()).size !== size) await target.truncate(size);
   }
 
+  /**
+   * Throws what `rmdir` would, before anything is gone: for the root, for ".", and for a link with
+   * a slash, which is no directory itself.
+   */
+  async #checkTree(path: PathLike, syscall: string): Promise<void> {
+    const where = { syscall, path: pathText(path) };
+    if (this.writer === undefined) throw new FsError("EROFS", where);
+    const { bare, hasSlash, kind } = lastNameOf(pathBytes(path));
+    const failed = (code: ErrnoCode): FsError => new FsError(code, { ...where, syscall: "rmdir" });
+    if (kind === "/") throw failed("EBUSY");
+    if (kind === ".") throw failed("EINVAL");
+    if (!hasSlash) return;
+    const { inode } = await this.at(bare, syscall, false);
+    if (inode.type !== "directory") throw failed("ENOTDIR");
+  }
+
   /** Depth first, with a stack of its own: a tree may be deeper than calls may nest. */
   async #removeTree(path: PathLike, root: VfsInode): Promise<void> {
     const syscall = "rm";
+    await this.#checkTree(path, syscall);
     const stack = [{ path: pathBytes(path), inode: root, isEmptied: false }];
     for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
       if (top.isEmptied) {
@@ -148,15 +174,6 @@ export abstract class TreeCalls extends ContentCalls {
       }
     }
   }
-}
-
-/** `directory/name`. */
-export function joined(directory: Uint8Array, name: Uint8Array): Uint8Array {
-  const path = new Uint8Array(directory.length + 1 + name.length);
-  path.set(directory);
-  path[directory.length] = 0x2f;
-  path.set(name, directory.length + 1);
-  return path;
 }
 
 /** `ERR_FS_EISDIR`, which `rm` throws by itself: not an errno's error, but one like it. */

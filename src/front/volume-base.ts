@@ -29,7 +29,6 @@ import { WaitQueue } from "../lib/locks.ts";
 import { andThen, isPromise, type MaybeAsync } from "../lib/maybe.ts";
 import type { Random } from "../lib/random.ts";
 import { checkSignal, type PathLike, pathBytes, pathText } from "./arguments.ts";
-import { droppedMode } from "./attributes.ts";
 import { Changes, type NamePlace } from "./changes.ts";
 import { FileHandle } from "./file-handle.ts";
 import type { OpenFile, OpenFileOwner } from "./open-file.ts";
@@ -42,6 +41,7 @@ import {
   O_WRONLY,
   wantsWrite,
 } from "./open-flags.ts";
+import { Privileges } from "./privileges.ts";
 
 const ACL_NAME = "system.posix_acl_access";
 
@@ -55,6 +55,7 @@ export interface VolumeContext {
 export abstract class VolumeBase implements OpenFileOwner {
   readonly changes: Changes = new Changes();
   readonly clock: Clock;
+  readonly privileges: Privileges;
   protected readonly fileSystem: FileSystem;
   protected readonly caller: Caller;
   protected readonly random: Random;
@@ -72,6 +73,7 @@ export abstract class VolumeBase implements OpenFileOwner {
     this.caller = context.caller;
     this.clock = context.clock;
     this.random = context.random;
+    this.privileges = new Privileges(fileSystem, context.caller.uid === 0);
     const mayEnter = (dir: VfsInode): MaybeAsync<void> => this.checkAccess(dir, MAY_EXEC);
     const isChecked = context.caller.uid !== 0;
     this.walker = new PathWalker(fileSystem, undefined, isChecked ? mayEnter : undefined);
@@ -145,14 +147,17 @@ export abstract class VolumeBase implements OpenFileOwner {
     throw new FsError("EPERM", { syscall });
   }
 
-  dropPrivileges(inode: VfsInode): MaybeAsync<void> {
-    if (this.caller.uid === 0) return undefined;
-    const mode = droppedMode(inode);
-    if (mode !== undefined) return this.writer?.setAttributes(inode, { mode });
-  }
-
   located<T>(syscall: string, task: () => MaybeAsync<T>): MaybeAsync<T> {
     return this.guard(syscall, undefined, task);
+  }
+
+  /** What `choose` says, whose errors get the call and the path that the user named. */
+  protected chosen<T>(syscall: string, path: PathLike, choose: () => T): T {
+    try {
+      return choose();
+    } catch (error) {
+      throw located(error, syscall, pathText(path));
+    }
   }
 
   /** Throws `EACCES` unless the caller may do all of `wanted` (`MAY_*`) with the inode. */
@@ -265,7 +270,7 @@ export abstract class VolumeBase implements OpenFileOwner {
       throw thrown;
     };
     try {
-      const cut = this.writer!.setSize(inode, 0);
+      const cut = andThen(this.privileges.drop(inode), () => this.writer!.setSize(inode, 0));
       if (isPromise(cut)) return cut.then(() => handle, close);
       return handle;
     } catch (thrown) {

@@ -1,13 +1,17 @@
 /**
  * `watch` of `fs.promises`: what is changed through the volume, as an endless iteration.
  *
- * A directory tells of the names in it, a file of itself. Of what is below a directory it tells
- * nothing. Only our own changes exist: nobody else writes an image that is open.
+ * A directory tells of the names in it, with `recursive` of those below it too, each by its path
+ * from there; a file tells of itself. Only our own changes exist: nobody else writes an image that
+ * is open.
  */
 import type { WalkResult } from "../fs/namei.ts";
-import { codedRangeError } from "./arguments.ts";
+import { equalBytes } from "../lib/bytes.ts";
+import { checkInteger, checkSignal, codedRangeError } from "./arguments.ts";
 import type { Change, Changes } from "./changes.ts";
-import { decode, type Encoding, optionsOf } from "./text.ts";
+import { joined } from "./last-name.ts";
+import { checkFlag, checkOptions } from "./option-checks.ts";
+import { checkEncoding, decode, type Encoding } from "./text.ts";
 
 /** One event, as Node gives it. */
 export interface WatchEvent {
@@ -20,6 +24,8 @@ export interface WatchOptions {
   signal?: AbortSignal | undefined;
   /** Of Node; a volume keeps no process alive. */
   readonly persistent?: boolean | undefined;
+  /** What is below a directory too. */
+  readonly recursive?: boolean | undefined;
   /** Events that wait for the consumer, at most; 2048 by default. */
   readonly maxQueue?: number | undefined;
 }
@@ -32,18 +38,29 @@ export async function* watchChanges(
   where: () => WalkResult | Promise<WalkResult>,
   options?: WatchOptions,
 ): AsyncGenerator<WatchEvent, undefined> {
-  const { encoding, signal, maxQueue } = optionsOf<WatchOptions>(options);
+  const given = checkOptions(options);
+  const { encoding, signal, maxQueue = QUEUE_MAX } = given;
+  for (const name of ["persistent", "recursive"]) checkFlag(given, name);
+  checkEncoding(encoding);
+  checkSignal(signal);
+  checkInteger(maxQueue, "options.maxQueue", 1);
   signal?.throwIfAborted();
   const { inode, names } = await where();
   const isDirectory = inode.type === "directory";
   const own = names.at(-1);
-  const queue: Change[] = [];
+  const shownName = (change: Change): Uint8Array | undefined => {
+    if (!isDirectory) return change.ino === inode.ino ? (own ?? change.name) : undefined;
+    if (change.dirIno === inode.ino) return change.name;
+    return given.recursive === true ? pathBelow(names, change.names) : undefined;
+  };
+  const queue: { eventType: Change["eventType"]; shown: Uint8Array }[] = [];
   let wake: () => void = () => {};
   let isOverflown = false;
   const stop = changes.on((change) => {
-    if (isDirectory ? change.dirIno !== inode.ino : change.ino !== inode.ino) return;
-    if (queue.length >= (maxQueue ?? QUEUE_MAX)) isOverflown = true;
-    else queue.push(change);
+    const shown = shownName(change);
+    if (shown === undefined) return;
+    if (queue.length >= maxQueue) isOverflown = true;
+    else queue.push({ eventType: change.eventType, shown });
     wake();
   });
   const onAbort = (): void => wake();
@@ -53,8 +70,7 @@ export async function* watchChanges(
       signal?.throwIfAborted();
       const change = queue.shift();
       if (change !== undefined) {
-        const name = isDirectory ? change.name : (own ?? change.name);
-        yield { eventType: change.eventType, filename: decode(name, encoding, "text") };
+        yield { eventType: change.eventType, filename: decode(change.shown, encoding, "text") };
       } else if (isOverflown) {
         throw codedRangeError("ERR_FS_WATCH_QUEUE_OVERFLOW", "fs.watch() queued more than it may");
       } else {
@@ -67,4 +83,15 @@ export async function* watchChanges(
     stop();
     signal?.removeEventListener("abort", onAbort);
   }
+}
+
+/** The path to `names` from the directory at `above`; undefined if it is not below that. */
+function pathBelow(
+  above: readonly Uint8Array[],
+  names: readonly Uint8Array[],
+): Uint8Array | undefined {
+  if (names.length <= above.length) return undefined;
+  if (!above.every((name, index) => equalBytes(name, names[index]!))) return undefined;
+  const [first, ...rest] = names.slice(above.length);
+  return rest.reduce(joined, first!);
 }

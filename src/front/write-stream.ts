@@ -7,8 +7,10 @@
 import type * as StreamModule from "node:stream";
 import { checkInteger } from "./arguments.ts";
 import type { FileHandle } from "./file-handle.ts";
+import { type FileStream, fileStream, streamOptions } from "./file-stream.ts";
+import { checkFlag } from "./option-checks.ts";
 import { viewOf } from "./read-request.ts";
-import { checkEncoding, type Encoding, nodeModule } from "./text.ts";
+import { type Encoding, nodeModule } from "./text.ts";
 
 /** As Node's `filehandle.createWriteStream`. */
 export interface WriteStreamOptions {
@@ -19,21 +21,23 @@ export interface WriteStreamOptions {
   readonly start?: number | undefined;
   readonly highWaterMark?: number | undefined;
   /** Make it durable before the stream has finished. */
-  readonly flush?: boolean | undefined;
+  readonly flush?: boolean | null | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** A Node stream that counts what it has written. */
-export type WriteStream = StreamModule.Writable & { readonly bytesWritten: number };
+export type WriteStream = StreamModule.Writable & FileStream & { readonly bytesWritten: number };
 
 /**
  * Writes what the stream is given into the file, closing the handle at its end unless told not to.
  */
 export function createWriteStream(
   handle: FileHandle,
-  options: WriteStreamOptions = {},
+  given?: WriteStreamOptions | Encoding,
 ): WriteStream {
   const { Writable } = nodeModule<typeof StreamModule>("node:stream");
-  checkEncoding(options.encoding);
+  const options = streamOptions(handle, given, "write");
+  if (options.flush !== null) checkFlag(options, "flush");
   let at = options.start === undefined ? undefined : checkInteger(options.start, "start");
   let bytesWritten = 0;
   const closes = options.autoClose !== false;
@@ -53,6 +57,7 @@ export function createWriteStream(
     emitClose: options.emitClose !== false,
     ...(options.encoding ? { defaultEncoding: options.encoding as BufferEncoding } : {}),
     ...(options.highWaterMark === undefined ? {} : { highWaterMark: options.highWaterMark }),
+    ...(options.signal ? { signal: options.signal } : {}),
     write(chunk, _encoding, done): void {
       settle(writeAll(viewOf(chunk)), done);
     },
@@ -71,5 +76,6 @@ export function createWriteStream(
       );
     },
   });
-  return Object.defineProperty(stream, "bytesWritten", { get: () => bytesWritten }) as WriteStream;
+  Object.defineProperty(stream, "bytesWritten", { get: () => bytesWritten });
+  return fileStream(stream, handle, options) as WriteStream;
 }
