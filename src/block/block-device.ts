@@ -70,6 +70,8 @@ export interface BlockDevice {
   readonly ioPages: number;
   /** Memory of a write must not change until the bio ends (`BLK_FEAT_STABLE_WRITES`). */
   readonly stableWrites: boolean;
+  /** The first write to a place makes it, which costs; see `StoreCapabilities`. */
+  readonly allocatesOnWrite?: boolean;
   readonly stats: BlockStats;
   /** Test hook: called with each request at its dispatch. */
   log?: ((request: LoggedRequest) => void) | undefined;
@@ -109,6 +111,7 @@ export class StoreBlockDevice implements BlockDevice, PlugTarget {
   readonly isReadOnly: boolean;
   readonly ioPages: number;
   readonly stableWrites: boolean;
+  readonly allocatesOnWrite: boolean;
   readonly stats: BlockStats = zeroBlockStats();
   log?: ((request: LoggedRequest) => void) | undefined;
   readonly #store: Store;
@@ -132,6 +135,7 @@ export class StoreBlockDevice implements BlockDevice, PlugTarget {
     this.isReadOnly = !store.capabilities.canWrite;
     this.ioPages = maxRequestBytes / PAGE_BYTES;
     this.stableWrites = store.capabilities.stableWrites;
+    this.allocatesOnWrite = store.capabilities.allocatesOnWrite ?? false;
     this.#store = store;
     this.#clock = options.clock;
     this.#queueDepth = options.queueDepth ?? QUEUE_DEPTH;

@@ -36,6 +36,9 @@ export abstract class DeviceOver implements BlockDevice {
   get stableWrites(): boolean {
     return this.base.stableWrites;
   }
+  get allocatesOnWrite(): boolean {
+    return this.base.allocatesOnWrite ?? false;
+  }
   get stats(): BlockStats {
     return this.base.stats;
   }

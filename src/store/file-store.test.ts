@@ -73,7 +73,14 @@ class ShortIo implements FileIo {
 async function shortStore(io: FileIo): Promise<FileStore> {
   const path = fileOf(content);
   const handle = await open(path);
-  return new FileStore({ handle, path, sizeBytes: content.length, canWrite: true, io });
+  return new FileStore({
+    handle,
+    path,
+    sizeBytes: content.length,
+    isSparse: false,
+    canWrite: true,
+    io,
+  });
 }
 
 describe("FileStore", () => {

@@ -85,9 +85,9 @@ export async function openFileStore(
     throw errorOf(cause, "open", path);
   });
   try {
-    const sizeBytes = await sizeOf(handle, path);
+    const { sizeBytes, isSparse } = await sizeOf(handle, path);
     const release = isExclusive ? await claim(handle, path) : undefined;
-    return new FileStore({ handle, path, sizeBytes, canWrite, io, release });
+    return new FileStore({ handle, path, sizeBytes, isSparse, canWrite, io, release });
   } catch (cause) {
     await handle.close();
     throw errorOf(cause, "open", path);
@@ -100,24 +100,35 @@ async function claim(handle: FileHandle, path: string): Promise<Release | undefi
   return stats.isFile() ? claimFile({ path, dev: stats.dev, ino: stats.ino }) : undefined;
 }
 
-async function sizeOf(handle: FileHandle, path: string): Promise<number> {
+interface FileSize {
+  readonly sizeBytes: number;
+  /** It has fewer blocks than bytes. */
+  readonly isSparse: boolean;
+}
+
+async function sizeOf(handle: FileHandle, path: string): Promise<FileSize> {
   const stats = await handle.stat({ bigint: true });
-  if (stats.isFile()) return Number(stats.size);
+  if (stats.isFile()) {
+    const isSparse = stats.blocks * BigInt(SECTOR_BYTES) < stats.size;
+    return { sizeBytes: Number(stats.size), isSparse };
+  }
   if (stats.isDirectory()) throw new FsError("EISDIR", { syscall: "open", path });
   if (!stats.isBlockDevice()) {
     const detail = "neither a regular file nor a block device";
     throw new FsError("EINVAL", { syscall: "open", path, detail });
   }
   const sector = new Uint8Array(SECTOR_BYTES);
-  return deviceSizeBytes(stats.rdev, async (offsetBytes) => {
+  const sizeBytes = await deviceSizeBytes(stats.rdev, async (offsetBytes) => {
     return (await handle.read(sector, 0, SECTOR_BYTES, offsetBytes)).bytesRead > 0;
   });
+  return { sizeBytes, isSparse: false };
 }
 
 interface FileStoreParts {
   readonly handle: FileHandle;
   readonly path: string;
   readonly sizeBytes: number;
+  readonly isSparse: boolean;
   readonly canWrite: boolean;
   readonly io: FileIo;
   readonly release?: Release | undefined;
@@ -145,6 +156,7 @@ export class FileStore implements Store {
       stableWrites: false,
       hasVolatileCache: canWrite,
       blockBytes: SECTOR_BYTES,
+      allocatesOnWrite: parts.isSparse,
     };
     this.#handle = handle;
     this.#io = io;

@@ -24,6 +24,11 @@ export interface StoreCapabilities {
   readonly hasVolatileCache: boolean;
   /** Smallest unit that it reads and writes without more work; a power of two from 512 on. */
   readonly blockBytes: number;
+  /**
+   * The first write to a place makes it, which the next `flush` has to wait for: a sparse file.
+   * False if left out.
+   */
+  readonly allocatesOnWrite?: boolean;
 }
 
 /** How a write is to be done. */

@@ -30,6 +30,7 @@ import { writeHome } from "./home-writes.ts";
 import { encodeCommit, encodeTransaction, logBlocksOf } from "./jbd2-encode.ts";
 import { nextTid } from "./jbd2-format.ts";
 import type { JournalFile, LogTail } from "./journal-file.ts";
+import { JournalRoom } from "./journal-room.ts";
 import type {
   BlockTable,
   JournalBlock,
@@ -65,6 +66,7 @@ export class Journal implements LogSink {
   readonly maxBlocks: number;
   readonly isOneByOne = false;
   readonly #file: JournalFile;
+  readonly #room: JournalRoom;
   readonly #device: BlockDevice;
   readonly #clock: Clock;
   readonly #table: BlockTable;
@@ -87,6 +89,7 @@ export class Journal implements LogSink {
     const { file, device, clock } = options;
     const { sb } = file;
     this.#file = file;
+    this.#room = new JournalRoom(file);
     this.#device = device;
     this.#clock = clock;
     this.#table = table;
@@ -139,7 +142,8 @@ export class Journal implements LogSink {
     return {
       write: async () => {
         const written = this.#file.write(start, image.bytes);
-        await all([ordered, written, tail && this.#file.startLog(tail)]);
+        const room = this.#room.makeAhead(commitBlock, image.bytes.length);
+        await all([ordered, written, room, tail && this.#file.startLog(tail)]);
         if (this.#file.device !== this.#device) await flushDevice(this.#device);
         this.#throwIfAborted();
         const commit = encodeCommit(tid, this.#clock.wallMs(), image.v1Sum, sb);
