@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { CachedFile } from "../../test/support/cached-file.ts";
 import { runs } from "../../test/support/runs.ts";
+import { withExactArenas } from "../../test/support/small-arena.ts";
 import { EAGAIN, EINTR, EINVAL, EIO } from "../lib/errno.ts";
 import { Random } from "../lib/random.ts";
 import type { TraceEvent } from "../lib/trace.ts";
@@ -165,6 +166,7 @@ for (const [arenaMib, callBytes, readsMax] of [
   [4, MIB, 200],
 ] as const) {
   test(`200 MiB in calls of ${callBytes} with ${arenaMib} MiB of memory: ${readsMax} reads`, async () => {
+    withExactArenas(); // Counts are those of its size.
     const sizeBytes = 200 * MIB;
     const arenaBytes = arenaMib * MIB;
     const fixture = new CachedFile({ sizeBytes, arenaBytes, maxOrder: 8, raPages: 256 });

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { RecordingDevice } from "../../test/support/recording-device.ts";
 import { runs } from "../../test/support/runs.ts";
+import { withExactArenas } from "../../test/support/small-arena.ts";
 import { StoreBlockDevice } from "../block/block-device.ts";
 import { openCacheFile } from "../cache/cache-file.ts";
 import { filemapRead } from "../cache/filemap.ts";
@@ -311,6 +312,7 @@ describe("breadahead", () => {
   });
 
   test("gives the loop a turn before thousands of blocks are told to be read", async () => {
+    withExactArenas(); // All of them are in flight at a time.
     const { buffers, cache, clock } = rig({ deviceBytes: 8 * MIB, arenaBytes: 16 * MIB });
     buffers.breadahead(0, 8 * KIB);
     let turnCount = 0;
