@@ -14,8 +14,8 @@ import { parseMode } from "../tree/mode-text.ts";
 import { pathOfNames } from "../tree/tree-entry.ts";
 import { walkTree } from "../tree/walk.ts";
 import { type Changes, refusal, type WriteOptions, withChanges } from "./changes.ts";
-import { type CommandContext, sizeOption, UsageError } from "./command.ts";
-import { octalMode } from "./format.ts";
+import { type CommandContext, placed, sizeOption, UsageError } from "./command.ts";
+import { nanoseconds, octalMode } from "./format.ts";
 import { UMASK } from "./names.ts";
 import { printable } from "./output.ts";
 import { parseOwner } from "./owner-option.ts";
@@ -31,13 +31,19 @@ export interface SetXattrOptions extends WriteOptions {
   readonly name?: string;
   readonly value?: string;
   readonly remove?: string;
-  readonly noDereference?: boolean;
+  /** False for a symlink itself. */
+  readonly dereference?: boolean;
 }
 
 /** Options of `touch`. */
 export interface TouchOptions extends WriteOptions {
   readonly create?: boolean;
   readonly date?: string;
+  readonly reference?: string;
+  readonly access?: boolean;
+  readonly modify?: boolean;
+  /** False for a symlink itself. */
+  readonly dereference?: boolean;
 }
 
 /** Options of `truncate`. */
@@ -62,11 +68,19 @@ interface Target {
   readonly inode: VfsInode;
 }
 
-/** What a path names, behind a symlink; with `isRecursive` also all below it, not behind links. */
-async function targetsOf(changes: Changes, path: string, isRecursive: boolean): Promise<Target[]> {
+/**
+ * What a path names, behind a symlink if `followLinks`; with `isRecursive` also all below it, not
+ * behind links.
+ */
+async function targetsOf(
+  changes: Changes,
+  path: string,
+  isRecursive: boolean,
+  followLinks = true,
+): Promise<Target[]> {
   const { fs, fileSystem } = changes.volume;
   const { signal } = changes.context;
-  const inode = await fs.inode(path, { followLinks: true, signal });
+  const inode = await fs.inode(path, { followLinks, signal });
   const base = new TextEncoder().encode(path);
   const targets: Target[] = [{ path: base, inode }];
   if (!isRecursive || inode.type !== "directory") return targets;
@@ -119,15 +133,17 @@ export async function runChown(
     const { fs } = changes.volume;
     for (const path of paths) {
       await changes.attempt(async () => {
-        const targets = await targetsOf(changes, path, options.recursive === true);
-        for (const [index, target] of targets.entries()) {
+        // As chown: what -R is given, a symlink too, is changed itself.
+        const isRecursive = options.recursive === true;
+        const targets = await targetsOf(changes, path, isRecursive, !isRecursive);
+        for (const target of targets) {
           const { uid, gid } = target.inode.attributes();
           const [newUid, newGid] = [wanted.uid ?? uid, wanted.gid ?? gid];
           const text = `owner of ${printable(target.path)}: ${uid}:${gid} to ${newUid}:${newGid}`;
           await changes.step(text, () =>
-            index === 0
-              ? fs.chown(target.path, newUid, newGid)
-              : fs.lchown(target.path, newUid, newGid),
+            isRecursive
+              ? fs.lchown(target.path, newUid, newGid)
+              : fs.chown(target.path, newUid, newGid),
           );
         }
       });
@@ -135,12 +151,31 @@ export async function runChown(
   });
 }
 
-/** A value as `setfattr` takes it: `0x` hexadecimal, `0s` base64, else text, quoted or not. */
+/**
+ * A value as `setfattr` takes it: `0x` hexadecimal, `0s` base64, else text, quoted or not; in quotes
+ * a backslash stands before itself, a quote, or three octal digits of a byte.
+ */
 export function xattrValue(text: string): Uint8Array {
-  if (/^0x(?:[0-9a-f]{2})*$/i.test(text)) return Buffer.from(text.slice(2), "hex");
-  if (/^0s/i.test(text)) return Buffer.from(text.slice(2), "base64");
+  const wrong = new UsageError(`--value "${printable(text)}" is not as its first letters say`);
+  if (/^0x/i.test(text)) {
+    if (!/^..(?:[0-9a-f]{2})*$/i.test(text)) throw wrong;
+    return Buffer.from(text.slice(2), "hex");
+  }
+  if (/^0s/i.test(text)) {
+    if (!/^..(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2,3}={0,2})?$/.test(text)) throw wrong;
+    return Buffer.from(text.slice(2), "base64");
+  }
   const isQuoted = text.length >= 2 && text.startsWith('"') && text.endsWith('"');
-  return new TextEncoder().encode(isQuoted ? text.slice(1, -1) : text);
+  return isQuoted ? unescaped(text.slice(1, -1)) : new TextEncoder().encode(text);
+}
+
+function unescaped(text: string): Uint8Array {
+  const parts = text.split(/(\\[0-7]{3}|\\[\\"])/).map((part, index) => {
+    if (index % 2 === 0) return Buffer.from(part);
+    const digits = part.slice(1);
+    return digits.length === 3 ? Buffer.from([Number.parseInt(digits, 8)]) : Buffer.from(digits);
+  });
+  return new Uint8Array(Buffer.concat(parts));
 }
 
 /** `quire setfattr IMAGE -n NAME -v VALUE | -x NAME  PATH...`. */
@@ -155,7 +190,7 @@ export async function runSetXattr(
     throw new UsageError("setfattr needs -n NAME, with -v VALUE, or -x NAME");
   }
   const value = xattrValue(options.value ?? "");
-  const followLinks = options.noDereference !== true;
+  const followLinks = options.dereference !== false;
   await withChanges(image, options, context, async (changes) => {
     const { fs } = changes.volume;
     for (const path of paths) {
@@ -177,16 +212,36 @@ export async function runSetXattr(
 
 const NSEC_PER_MS = 1_000_000n;
 
-/** A time as an option: `@SECONDS` or a date. */
+/** A time as an option: `@SECONDS` or a date, to the nanosecond. */
 export function timeOption(text: string): bigint {
-  const epoch = /^@(-?\d+)(?:\.(\d{1,9}))?$/.exec(text);
-  if (epoch !== null) {
-    const nsec = BigInt((epoch[2] ?? "").padEnd(9, "0"));
-    return BigInt(epoch[1]!) * 1000n * NSEC_PER_MS + nsec;
-  }
-  const ms = Date.parse(text);
-  if (!Number.isNaN(ms)) return BigInt(ms) * NSEC_PER_MS;
+  const epoch = /^@(-?\d+)(?:[.,](\d+))?$/.exec(text);
+  if (epoch !== null) return BigInt(epoch[1]!) * 1000n * NSEC_PER_MS + fraction(epoch[2]);
+  const parts = /^(.*:\d\d:\d\d)[.,](\d+)(.*)$/.exec(text);
+  const ms = Date.parse(parts === null ? text : parts[1]! + parts[3]!);
+  if (!Number.isNaN(ms)) return BigInt(ms) * NSEC_PER_MS + fraction(parts?.[2]);
   throw new UsageError(`"${printable(text)}" is no time: give @SECONDS or 2026-11-20T12:00:00Z`);
+}
+
+function fraction(digits = ""): bigint {
+  return BigInt(digits.slice(0, 9).padEnd(9, "0"));
+}
+
+interface Times {
+  readonly atime: bigint;
+  readonly mtime: bigint;
+}
+
+function timesOf(inode: VfsInode): Times {
+  const { atime, mtime } = inode.attributes();
+  return { atime: BigInt(nanoseconds(atime)), mtime: BigInt(nanoseconds(mtime)) };
+}
+
+/** The times that are asked for; undefined means now. */
+async function wantedTimes(changes: Changes, options: TouchOptions): Promise<Times | undefined> {
+  const { date, reference } = options;
+  if (reference !== undefined) return timesOf(await changes.volume.fs.inode(reference));
+  const time = date === undefined ? undefined : timeOption(date);
+  return time === undefined ? undefined : { atime: time, mtime: time };
 }
 
 /** `quire touch IMAGE PATH...`. */
@@ -196,21 +251,34 @@ export async function runTouch(
   options: TouchOptions,
   context: CommandContext,
 ): Promise<void> {
-  const time = options.date === undefined ? undefined : timeOption(options.date);
+  const { date, reference, access, modify } = options;
+  if (date !== undefined && reference !== undefined) {
+    throw new UsageError("touch takes one of --date and --reference");
+  }
+  if (date !== undefined) timeOption(date);
+  const both = (access === true) === (modify === true);
+  const followLinks = options.dereference !== false;
   await withChanges(image, options, context, async (changes) => {
     const { fs } = changes.volume;
+    const times = await wantedTimes(changes, options);
     for (const path of paths) {
       await changes.attempt(async () => {
-        const inode = await inodeAt(changes, path, true);
+        const inode = await inodeAt(changes, path, followLinks);
         if (inode === undefined) {
-          if (options.create === false) return;
+          if (options.create === false || !followLinks) return;
           await changes.step(`make regular file ${printable(path)}`, () =>
             fs.writeFile(path, "", { flag: "a" }),
           );
-          if (time === undefined) return;
+          if (times === undefined) return;
         }
-        const at = time ?? BigInt(fs.clock.wallMs()) * NSEC_PER_MS;
-        await changes.step(`times of ${printable(path)}`, () => fs.utimes(path, at, at));
+        const now = BigInt(fs.clock.wallMs()) * NSEC_PER_MS;
+        const wanted = times ?? { atime: now, mtime: now };
+        await changes.step(`times of ${printable(path)}`, async () => {
+          const old = timesOf(inode ?? (await fs.inode(path)));
+          const atime = both || access === true ? wanted.atime : old.atime;
+          const mtime = both || modify === true ? wanted.mtime : old.mtime;
+          await (followLinks ? fs.utimes(path, atime, mtime) : fs.lutimes(path, atime, mtime));
+        });
       });
     }
   });
@@ -244,7 +312,7 @@ export async function runTruncate(
         const text = `size of ${printable(path)}: ${inode === undefined ? "new" : now} to ${size}`;
         await changes.step(text, async () => {
           if (inode === undefined) await fs.writeFile(path, "", { flag: "a" });
-          await fs.truncate(path, size);
+          await placed("truncate", path, fs.truncate(path, size));
         });
       });
     }
@@ -278,7 +346,8 @@ export async function runFallocate(
     await changes.step(text, async () => {
       if (inode === undefined) await fs.writeFile(path, "", { flag: "a" });
       const file = inode ?? (await fs.inode(path));
-      await fileSystem.writer?.fallocate(file, mode, offset, length, context.signal);
+      const done = fileSystem.writer?.fallocate(file, mode, offset, length, context.signal);
+      await placed("fallocate", path, done);
     });
   });
 }

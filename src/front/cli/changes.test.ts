@@ -116,6 +116,81 @@ describe.skipIf(!hasE2fs)("debugfs finds what was done", () => {
   });
 });
 
+describe.skipIf(!hasE2fs)("as coreutils do", () => {
+  test("rm -r of what it cannot remove empties nothing before it says so", async () => {
+    const image = freshImage();
+    await quire(["ln", image, "-s", "dir", "/to-dir"]);
+    const before = (await quire(["find", image, "/"])).text;
+    for (const path of ["/dir/.", "/dir/sub/..", "/dir/..", "/to-dir/"]) {
+      expect([path, (await quire(["rm", image, "-rf", path])).exitCode]).toEqual([path, 1]);
+    }
+    expect((await quire(["find", image, "/"])).text).toBe(before);
+  });
+
+  test("mkdir -p goes up and down as the path does", async () => {
+    const image = freshImage();
+    const { exitCode, stderr } = await quire(["mkdir", image, "-p", "/a/b/../../c/./d//"]);
+    expect([exitCode, stderr]).toEqual([0, ""]);
+    expect((await quire(["find", image, "/", "--maxdepth", "2"])).text).toMatch(
+      /\/a\n\/a\/b\n\/c\n\/c\/d\n/,
+    );
+    check(image);
+  });
+
+  test("ln -f replaces at once: where it fails, the old name is there", async () => {
+    const image = freshImage();
+    const tooLong = "z".repeat(4095);
+    const failed = await quire(["ln", image, "-sf", tooLong, "/link"]);
+    expect([failed.exitCode, failed.stderr.slice(0, 20)]).toEqual([1, "quire: ENAMETOOLONG:"]);
+    expect(debugfs(image, "stat /link")).toMatch(/Fast link dest: "file"/);
+    expect((await quire(["ln", image, "-f", "/file", "/link"])).exitCode).toBe(0);
+    expect((await quire(["ln", image, "-f", "/link", "/file", "--verbose"])).text).toBe("");
+    expect(debugfs(image, "stat /link")).toMatch(/Links: 2/);
+    expect((await quire(["ls", image, "-a"])).text).toBe("dir\nfile\nlink\nlost+found\n");
+    check(image);
+  });
+
+  test("touch sets one of the times, to the nanosecond, or takes those of another file", async () => {
+    const image = freshImage();
+    const times = async (path: string): Promise<unknown[]> => {
+      const [{ atime_ns, mtime_ns }] = JSON.parse(
+        (await quire(["stat", image, path, "--json"])).text,
+      );
+      return [atime_ns, mtime_ns];
+    };
+    await quire(["touch", image, "-d", "@-1.5", "/file"]);
+    expect(await times("/file")).toEqual(["-500000000", "-500000000"]);
+    await quire(["touch", image, "-a", "-d", "2001-09-09T01:46:40.123456789Z", "/file"]);
+    expect(await times("/file")).toEqual(["1000000000123456789", "-500000000"]);
+    await quire(["touch", image, "-m", "-d", "@7.0000000019", "/file"]);
+    expect(await times("/file")).toEqual(["1000000000123456789", "7000000001"]);
+    await quire(["touch", image, "-r", "/file", "/dir", "/fresh"]);
+    expect(await times("/dir")).toEqual(["1000000000123456789", "7000000001"]);
+    expect(await times("/fresh")).toEqual(["1000000000123456789", "7000000001"]);
+    await quire(["touch", image, "-h", "-d", "@9", "/link", "/missing"]);
+    expect(await times("/link")).toEqual(["9000000000", "9000000000"]);
+    expect(await times("/file")).toEqual(["1000000000123456789", "7000000001"]);
+    expect((await quire(["ls", image, "/missing"])).exitCode).toBe(1);
+    check(image);
+  });
+
+  test("-h of setfattr and -R of chown change a symlink itself", async () => {
+    const image = freshImage();
+    await quire(["setfattr", image, "-h", "-n", "trusted.a", "-v", '"a\\012\\""', "/link"]);
+    expect(debugfs(image, "ea_list /file")).not.toContain("trusted.a");
+    expect(debugfs(image, "ea_list /link")).toContain("trusted.a");
+    const { text } = await quire(["stat", image, "/link", "--json"]);
+    expect(JSON.parse(text)[0].xattrs).toEqual({ "trusted.a": btoa('a\n"') });
+    await quire(["ln", image, "-s", "dir", "/to-dir"]);
+    await quire(["chown", image, "-R", "+7:8", "/to-dir"]);
+    expect(debugfs(image, "stat /to-dir")).toMatch(/User: +7 +Group: +8/);
+    expect(debugfs(image, "stat /dir")).toMatch(/User: +0 +Group: +0/);
+    await quire(["chown", image, "7:8", "/to-dir"]);
+    expect(debugfs(image, "stat /dir")).toMatch(/User: +7 +Group: +8/);
+    check(image);
+  });
+});
+
 describe.skipIf(!hasE2fs)("what is refused is told in a sentence", () => {
   test.each([
     [["rm", "/missing"], 1, "quire: ENOENT: no such file or directory, lstat '/missing'\n"],
@@ -127,6 +202,18 @@ describe.skipIf(!hasE2fs)("what is refused is told in a sentence", () => {
     [["mkdir", "/dir"], 1, "quire: EEXIST: file already exists, mkdir '/dir'\n"],
     [["mkdir", "/a/b"], 1, "quire: ENOENT: no such file or directory, mkdir '/a/b'\n"],
     [["mkdir", "-p", "/file/b"], 1, "quire: ENOTDIR: not a directory"],
+    [["rm", "-r", "/dir/."], 1, "quire: EINVAL: .* neither . nor .. can be removed\n"],
+    [["rm", "-r", "/dir/sub/.."], 1, "quire: EINVAL: .* neither . nor .. can be removed\n"],
+    [["mv", "/dir", "/dir/sub/x", "--dry-run"], 1, "quire: EINVAL: .* into itself\n"],
+    [["mv", "/file", "/new/", "--dry-run"], 1, "quire: ENOTDIR: "],
+    [["cp", "/file", "/new/"], 1, "quire: ENOTDIR: "],
+    [["ln", "-f", "/file", "/file"], 1, "quire: EEXIST: .*it is the same file\n"],
+    [["setfattr", "-n", "user.a", "-v", "0x0", "/file"], 2, 'quire: --value "0x0" is not'],
+    [["setfattr", "-n", "user.a", "-v", "0s!", "/file"], 2, 'quire: --value "0s!" is not'],
+    [["touch", "-d", "@1", "-r", "/dir", "/file"], 2, "quire: touch takes one of"],
+    [["fallocate", "-l", "0", "/file"], 1, "quire: EINVAL: .*, fallocate '/file'\n"],
+    [["fallocate", "-l", "1G", "/file"], 1, "quire: ENOSPC: .*, fallocate '/file': "],
+    [["truncate", "-s", "100T", "/file"], 1, "quire: EFBIG: file too large, ftruncate '/file'\n"],
     [["ln", "/dir", "/hard"], 1, "quire: EPERM: .*it is a directory\n"],
     [["ln", "/file", "/link"], 1, "quire: EEXIST: file already exists, ln '/link'\n"],
     [["chmod", "u=q", "/file"], 2, 'quire: "u=q" is no mode\n'],

@@ -16,10 +16,11 @@ import {
   type CommonOptions,
   EXIT_FAILED,
   openOptions,
+  placed,
   report,
   sayWarnings,
 } from "./command.ts";
-import { printJson, writeAll } from "./output.ts";
+import { printJson, tellAll } from "./output.ts";
 
 /** The options of every command that writes. */
 export interface WriteOptions extends CommonOptions {
@@ -62,7 +63,7 @@ export class Changes {
     this.doneCount++;
     if (this.#isJson) {
       if (this.isDryRun) this.#planned.push(text);
-    } else if (this.isDryRun || this.#isVerbose) await writeAll(this.context, `${text}\n`);
+    } else if (this.isDryRun || this.#isVerbose) await tellAll(this.context, `${text}\n`);
   }
 
   /**
@@ -116,10 +117,12 @@ export async function withChanges(
   task: (changes: Changes) => Promise<void>,
 ): Promise<void> {
   const isWritable = options.dryRun !== true;
-  const volume = await openImage(image, {
+  if (isWritable) context.mustFinish?.();
+  const opening = openImage(image, {
     ...openOptions(options, context.signal),
     writable: isWritable,
   });
+  const volume = await placed("open", image, opening);
   const changes = new Changes(volume, options, context);
   try {
     sayWarnings(volume.info().warnings, context);

@@ -9,7 +9,7 @@
  *        130  interrupted
  */
 import type { Command } from "commander";
-import { hasErrnoCode } from "../../lib/errno.ts";
+import { FsError, hasErrnoCode } from "../../lib/errno.ts";
 import { type DiskInfo, inspectDisk } from "../disk.ts";
 import { CACHE_BYTES_MIN } from "../make-cache.ts";
 import { type OpenImageOptions, openImage, storeOf } from "../open-image.ts";
@@ -126,7 +126,8 @@ export async function withVolume<T>(
   context: CommandContext,
   task: (volume: Volume) => Promise<T>,
 ): Promise<T> {
-  const volume = await openImage(image, openOptions(options, context.signal));
+  const opening = openImage(image, openOptions(options, context.signal));
+  const volume = await placed("open", image, opening);
   try {
     sayWarnings(volume.info().warnings, context);
     return await task(volume);
@@ -181,6 +182,17 @@ export async function attempt(context: CommandContext, task: () => Promise<void>
   } catch (error) {
     context.signal.throwIfAborted();
     report(error, context);
+  }
+}
+
+/** `task`; an error of it that names no path names `path`. */
+export async function placed<T>(syscall: string, path: string, task: T): Promise<Awaited<T>> {
+  try {
+    return await task;
+  } catch (error) {
+    if (!(error instanceof FsError) || error.path !== undefined) throw error;
+    const { code, detail, cause } = error;
+    throw new FsError(code, { syscall: error.syscall ?? syscall, path, detail, cause });
   }
 }
 

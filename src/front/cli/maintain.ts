@@ -12,7 +12,7 @@ import { type Changes, type WriteOptions, withChanges } from "./changes.ts";
 import { withDevice } from "./check.ts";
 import { type CommandContext, UsageError } from "./command.ts";
 import { uuidOption } from "./make-options.ts";
-import { printable, writeAll } from "./output.ts";
+import { printable, tellAll } from "./output.ts";
 
 /** Options of `tune`. */
 export interface TuneOptions extends WriteOptions {
@@ -84,7 +84,7 @@ export async function runTrim(
     changes.tell("bytes", totalBytes);
   });
   const isText = options.json !== true && options.dryRun !== true;
-  if (isText) await writeAll(context, `${formatSize(totalBytes)} of free blocks are holes now\n`);
+  if (isText) await tellAll(context, `${formatSize(totalBytes)} of free blocks are holes now\n`);
 }
 
 /** `quire tune IMAGE --label TEXT --uuid UUID`. */

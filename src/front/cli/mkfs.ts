@@ -29,7 +29,7 @@ import { type CommandContext, EXIT_FAILED } from "./command.ts";
 import { determined, type MakeOptions, mkfsOptions, sizeOf } from "./make-options.ts";
 import { MakeSource } from "./make-source.ts";
 import { ForgetfulStore, NewImage } from "./new-image.ts";
-import { Progress, printable, printJson, writeAll } from "./output.ts";
+import { Progress, printable, printJson, tellAll, writeAll } from "./output.ts";
 import { ownerChoice } from "./owner-option.ts";
 import { actionText, writeTree } from "./put.ts";
 
@@ -158,6 +158,7 @@ class Making {
   }
 
   async #make(size: Size, source: MakeSource | undefined, mayGrow: boolean): Promise<void> {
+    this.#context.mustFinish?.();
     const image = new NewImage(this.#image);
     try {
       let { sizeBytes } = size;
@@ -249,7 +250,7 @@ class Making {
     }
     const { files, bytes } = this.#progress;
     const held = this.#options.from === undefined ? "" : `, ${files} files, ${formatSize(bytes)}`;
-    await writeAll(this.#context, `${this.#sentence("made", sizeBytes, result)}${held}\n`);
+    await tellAll(this.#context, `${this.#sentence("made", sizeBytes, result)}${held}\n`);
   }
 }
 

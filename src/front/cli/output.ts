@@ -14,6 +14,8 @@ export interface Streams {
   readonly stderr: NodeJS.WritableStream & { readonly isTTY?: boolean };
   /** What a command reads where it is given `-`. */
   readonly stdin?: AsyncIterable<unknown> | undefined;
+  /** Told that something is being changed: from now on a reader who leaves does not end the run. */
+  readonly mustFinish?: (() => void) | undefined;
 }
 
 const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -182,4 +184,16 @@ export async function writeAll(
     signal.addEventListener("abort", abort);
     if (signal.aborted) abort();
   });
+}
+
+/** As `writeAll`, for what is only told of: the work goes on if nobody takes it any more. */
+export async function tellAll(
+  streams: Parameters<typeof writeAll>[0],
+  chunk: string | Uint8Array,
+): Promise<void> {
+  try {
+    await writeAll(streams, chunk);
+  } catch {
+    streams.signal.throwIfAborted();
+  }
 }

@@ -15,7 +15,7 @@ export interface OwnerOptions {
 
 function idOf(text: string, name: string): number {
   const id = Number(text);
-  if (/^\d+$/.test(text) && id <= ID_MAX) return id;
+  if (/^\+?\d+$/.test(text) && id <= ID_MAX) return id;
   throw new UsageError(`${name} must be a number of a user or group, not "${printable(text)}"`);
 }
 

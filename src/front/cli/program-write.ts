@@ -193,6 +193,10 @@ function addContents(program: Command, context: CommandContext): void {
     "  quire touch disk.img /etc/ready\n  quire touch disk.img -d 2026-11-20T12:00:00Z /etc/motd\n",
   )
     .option("-c, --no-create", "make no file")
+    .option("-a, --access", "the time of the last access alone")
+    .option("-m, --modify", "the time of the last change alone")
+    .option("-r, --reference <path>", "the times of another file of the image")
+    .option("-h, --no-dereference", "of a symlink itself")
     .option("-d, --date <time>", "another time than now: @SECONDS, or as 2026-11-20T12:00:00Z")
     .action((image: string, paths: string[], options: TouchOptions) =>
       runTouch(image, paths, options, context),
@@ -204,7 +208,7 @@ function addContents(program: Command, context: CommandContext): void {
     "  quire truncate disk.img -s 0 /var/log/syslog\n  quire truncate disk.img -s +1M /swap\n",
   )
     .requiredOption("-s, --size <size>", "new size; with + or - from the one now")
-    .option("--no-create", "make no file")
+    .option("-c, --no-create", "make no file")
     .action((image: string, paths: string[], options: TruncateOptions) =>
       runTruncate(image, paths, options, context),
     );

@@ -79,7 +79,7 @@ describe("cat", () => {
   test("a directory has no content", async () => {
     const { exitCode, stderr } = await quire(["cat", image, "/etc"]);
     expect(exitCode).toBe(1);
-    expect(stderr).toBe("quire: EISDIR: illegal operation on a directory, read\n");
+    expect(stderr).toBe("quire: EISDIR: illegal operation on a directory, read '/etc'\n");
   });
 });
 

@@ -2,8 +2,9 @@
  * `quire put` and `quire cp`: files and trees into an image, from this machine or from the image
  * itself, as `cp -a` copies.
  */
+import { lstatSync } from "node:fs";
 import { basename, resolve } from "node:path";
-import type { VfsInode } from "../../fs/vfs.ts";
+import type { FileSystem, VfsInode } from "../../fs/vfs.ts";
 import { FsError } from "../../lib/errno.ts";
 import { lastNameOf } from "../last-name.ts";
 import type { TreeEntry, TreeSource } from "../tree/tree-entry.ts";
@@ -46,13 +47,14 @@ export function actionText(path: Uint8Array, entry: TreeEntry, action: TreeActio
 
 /**
  * Where a source goes: into `destination` if that is a directory, under the name `name`; else
- * `destination` itself becomes it.
+ * `destination` itself becomes it, with a slash at its end only if the source is a directory.
  */
 export async function placeOf(
   changes: Changes,
   destination: string,
   name: Uint8Array | undefined,
   mustBeDirectory: boolean,
+  isDirectory = true,
 ): Promise<TreePlace> {
   const { fs } = changes.volume;
   const bytes = encoder.encode(destination);
@@ -64,6 +66,7 @@ export async function placeOf(
   const parent = new TextDecoder().decode(last.parent);
   const dir = await fs.inode(parent);
   if (dir.type !== "directory") throw refusal("ENOTDIR", "put", parent);
+  if (last.hasSlash && !isDirectory) throw refusal("ENOTDIR", "put", destination);
   return { dir, dirPath: last.parent, name: last.name };
 }
 
@@ -118,6 +121,11 @@ function hostNameOf(source: string): Uint8Array {
   return encoder.encode(name);
 }
 
+/** False for what is no directory; what is missing is told of later. */
+function isHostDirectory(source: string): boolean {
+  return lstatSync(source, { throwIfNoEntry: false })?.isDirectory() ?? true;
+}
+
 /** `quire put IMAGE SRC... DEST`. */
 export async function runPut(
   image: string,
@@ -134,7 +142,9 @@ export async function runPut(
       for (const source of sources) {
         await changes.attempt(async () => {
           const several = sources.length > 1 || destination.endsWith("/.");
-          const place = await placeOf(changes, destination, hostNameOf(source), several);
+          const isDirectory = isHostDirectory(source);
+          const name = hostNameOf(source);
+          const place = await placeOf(changes, destination, name, several, isDirectory);
           const entries = hostEntries(source, {
             signal: context.signal,
             xattrs: options.xattrs,
@@ -170,7 +180,7 @@ export async function runCopy(
       }
       const last = lastNameOf(encoder.encode(source));
       const name = last.kind === "name" ? last.name : undefined;
-      const place = await placeOf(changes, destination, name, false);
+      const place = await placeOf(changes, destination, name, false, start.type === "directory");
       await checkApart(changes, start, place);
       // All is looked up before the copy is there to be met.
       const entries = volumeEntries(fileSystem, start, {
@@ -194,15 +204,23 @@ async function checkApart(changes: Changes, start: VfsInode, place: TreePlace): 
   if (there === start.ino) {
     throw new FsError("EINVAL", { syscall: "cp", detail: "source and destination are the same" });
   }
+  if (await isBelow(fileSystem, place.dir, start)) {
+    const detail = "a directory cannot be copied into itself";
+    throw new FsError("EINVAL", { syscall: "cp", detail });
+  }
+}
+
+/** True if `dir` is `above`, or lies below it. */
+export async function isBelow(
+  fileSystem: FileSystem,
+  dir: VfsInode,
+  above: VfsInode,
+): Promise<boolean> {
   const parent = encoder.encode("..");
-  for (let dir = place.dir; ; ) {
-    if (dir.ino === start.ino) {
-      const detail = "a directory cannot be copied into itself";
-      throw new FsError("EINVAL", { syscall: "cp", detail });
-    }
-    if (dir.ino === fileSystem.rootIno) return;
-    const above = await fileSystem.lookup(dir, parent);
-    if (above === dir.ino || above === 0) return;
-    dir = await fileSystem.inode(above);
+  for (let at = dir; ; ) {
+    if (at.ino === above.ino) return true;
+    const ino = at.ino === fileSystem.rootIno ? at.ino : await fileSystem.lookup(at, parent);
+    if (ino === at.ino || ino === 0) return false;
+    at = await fileSystem.inode(ino);
   }
 }

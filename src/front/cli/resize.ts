@@ -14,7 +14,7 @@ import { formatSize } from "../size-text.ts";
 import type { WriteOptions } from "./changes.ts";
 import { withDevice } from "./check.ts";
 import { type CommandContext, sayWarnings, sizeOption } from "./command.ts";
-import { printJson, writeAll } from "./output.ts";
+import { printJson, tellAll } from "./output.ts";
 
 /** What is to be done, as far as it is known before the file grows. */
 interface Plan extends GrowResult {
@@ -71,6 +71,7 @@ export async function runResize(
   let result: GrowResult = planned;
   if (!isDryRun) {
     context.signal.throwIfAborted();
+    context.mustFinish?.();
     if (isFileShort) truncateSync(image, sizeBytes);
     result = await grow(image, sizeBytes, options, context);
   }
@@ -81,7 +82,7 @@ export async function runResize(
   }
   const isTold = isFileShort && (isDryRun || options.verbose === true);
   const file = isTold ? `make the image file ${formatSize(sizeBytes)} long\n` : "";
-  await writeAll(context, file + growthText(isDryRun ? "grow" : "grew", result));
+  await tellAll(context, file + growthText(isDryRun ? "grow" : "grew", result));
 }
 
 async function grow(

@@ -3,7 +3,7 @@ import { aclFromUser, aclToText } from "../../fs/ext/acl.ts";
 import type { VfsInode } from "../../fs/vfs.ts";
 import { MIB } from "../../lib/units.ts";
 import type { Volume } from "../volume.ts";
-import { attempt, type CommandContext, type CommonOptions } from "./command.ts";
+import { attempt, type CommandContext, type CommonOptions, placed } from "./command.ts";
 import { attributesJson, modeText, octalMode, timeText, typeName } from "./format.ts";
 import { isPlainText, jsonLine, printable, printJson, table, textOf, writeAll } from "./output.ts";
 
@@ -22,7 +22,9 @@ export async function runCat(
   context: CommandContext,
 ): Promise<void> {
   const show = options.json === true ? catJson : catOne;
-  for (const path of paths) await attempt(context, () => show(volume, path, context));
+  for (const path of paths) {
+    await attempt(context, () => placed("read", path, show(volume, path, context)));
+  }
 }
 
 /** Text as it is, other content in base64. */
