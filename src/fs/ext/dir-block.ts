@@ -148,14 +148,14 @@ export class DirWalk {
   readonly data: Uint8Array;
   readonly #shape: DirShape;
   readonly #end: number;
-  readonly #where: string;
+  readonly #where: string | number;
   #nextAt: number;
 
-  /** `where` names the area in errors, as "block 7". */
+  /** `where` is the file block, or what else the area is called in errors. */
   constructor(
     data: Uint8Array,
     shape: DirShape,
-    where: string,
+    where: string | number,
     from = 0,
     end: number = data.length,
   ) {
@@ -189,10 +189,12 @@ export class DirWalk {
   /** As `next`, to the record with the stored name `name`. */
   find(name: Uint8Array): boolean {
     const { length } = name;
-    while (this.advance()) {
+    const last = name[length - 1]!;
+    for (;;) {
+      this.#skip(length, last);
+      if (!this.advance()) return false;
       if (this.nameBytes === length && this.ino !== 0 && this.hasName(name)) return true;
     }
-    return false;
   }
 
   /** True for `.` and `..`, which are stored plainly in every directory. */
@@ -224,7 +226,8 @@ export class DirWalk {
   /** True if the stored name is `name`. */
   hasName(name: Uint8Array): boolean {
     if (this.nameBytes !== name.length) return false;
-    for (let at = 0; at < name.length; at++) {
+    // From its end on: names of one directory often begin alike.
+    for (let at = name.length - 1; at >= 0; at--) {
       if (this.data[this.nameAt + at] !== name[at]) return false;
     }
     return true;
@@ -238,6 +241,36 @@ export class DirWalk {
       const byte = this.data[at];
       if (byte === 0 || byte === 0x2f) throw this.#bad(`name has the byte ${byte}`);
     }
+  }
+
+  /**
+   * Goes over records that `#check` would accept, up to one whose name has `nameBytes` bytes and
+   * ends in `last`: a lookup comes by a hundred others, and needs nothing of them. What it cannot
+   * judge so quickly it leaves to `advance`.
+   */
+  #skip(nameBytes: number, last: number): void {
+    const { data } = this;
+    const { blockBytes, inodeCount, hasStoredHash } = this.#shape;
+    if (blockBytes >= CODED_REC_LEN_BYTES || hasStoredHash) return;
+    const end = this.#end;
+    let at = this.#nextAt;
+    let recLen = 0;
+    for (let next = at; end - next >= DIR_REC_MIN_BYTES; next = at + recLen) {
+      const bytes = data[next + DE.name_len]!;
+      if (bytes === nameBytes && data[next + DE.name + bytes - 1] === last) break;
+      const length = data[next + DE.rec_len]! | (data[next + DE.rec_len + 1]! << 8);
+      const inoHigh = (data[next + 2]! << 16) | (data[next + 3]! << 24);
+      const ino = (data[next]! | (data[next + 1]! << 8) | inoHigh) >>> 0;
+      const leastBytes = bytes === 0 ? DIR_REC_MIN_BYTES : (DE.name + bytes + 3) & ~3;
+      const isGood = (length & 3) === 0 && length >= leastBytes && length <= end - next;
+      if (!isGood || ino > inodeCount) break;
+      at = next;
+      recLen = length;
+    }
+    if (recLen === 0) return;
+    this.at = at;
+    this.recLen = recLen;
+    this.#nextAt = at + recLen;
   }
 
   /** Decodes and checks the record at `#at`, and finds the next one. */
@@ -267,7 +300,8 @@ export class DirWalk {
   }
 
   #bad(what: string): FsError {
-    const detail = `directory ${this.#shape.ino}: ${this.#where}, entry at ${this.at}: ${what}`;
+    const where = typeof this.#where === "number" ? `file block ${this.#where}` : this.#where;
+    const detail = `directory ${this.#shape.ino}: ${where}, entry at ${this.at}: ${what}`;
     return new FsError("EUCLEAN", { detail });
   }
 }

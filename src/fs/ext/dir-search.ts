@@ -150,7 +150,7 @@ function findUnknown(
 function noteNames(ctx: ExtContext, dir: ExtInode, shape: DirShape, names: DirNames): void {
   const { data } = readDirBlock(ctx, dir, shape, names.scanned);
   if (data === undefined) return;
-  const walk = new DirWalk(data, shape, `file block ${names.scanned}`);
+  const walk = new DirWalk(data, shape, names.scanned);
   while (walk.next()) names.note(walk);
 }
 
@@ -163,7 +163,7 @@ function findInBlock(
 ): { readonly slot: DirSlot | undefined; readonly count: number } {
   const { data, count, blocknr } = readDirBlock(ctx, dir, shape, fileBlock);
   if (data === undefined) return { slot: undefined, count };
-  const walk = new DirWalk(data, shape, `file block ${fileBlock}`);
+  const walk = new DirWalk(data, shape, fileBlock);
   const slot = walkTo(walk, wanted) ? { walk, fileBlock, blocknr } : undefined;
   return { slot, count };
 }

@@ -88,7 +88,7 @@ function lookupParent(ctx: ExtContext, dir: ExtInode): number {
   const shape = dirShapeOf(ctx, dir);
   const { data } = readDirBlock(ctx, dir, shape, 0);
   if (data === undefined) return 0;
-  const walk = new DirWalk(data, shape, "file block 0");
+  const walk = new DirWalk(data, shape, 0);
   while (walk.next()) if (walk.hasName(DOT_DOT_NAME)) return walk.ino;
   return 0;
 }
@@ -113,7 +113,7 @@ export function dirRead(ctx: ExtContext, dir: ExtInode, cookie: number): Directo
   const entries: DirectoryEntry[] = [];
   if (data !== undefined) {
     const version = shownHashVersion(ctx, dir, shape, blockCount);
-    collect(ctx, shape, version, new DirWalk(data, shape, `file block ${cookie}`), entries);
+    collect(ctx, shape, version, new DirWalk(data, shape, cookie), entries);
   }
   const next = cookie + count;
   return { entries, nextCookie: next < blockCount ? next : -1 };

@@ -119,7 +119,7 @@ class DxInsert {
     const last = frames.at(-1)!;
     const leaf = blockAt(last);
     const { data, blocknr } = search.block(leaf, verifyDirBlock);
-    const walk = new DirWalk(data, shape, `file block ${leaf}`, 0, recordsEnd(shape));
+    const walk = new DirWalk(data, shape, leaf, 0, recordsEnd(shape));
     const gapAt = findGap(walk, dirRecordBytes(record.name.length));
     if (gapAt >= 0) {
       putRecord(this.#handle.write(blocknr, this.#leafSeal), shape, gapAt, record);
@@ -218,7 +218,7 @@ class DxInsert {
   /** The records of a leaf in the order of their hashes. */
   #mapOf(data: Uint8Array, leaf: number, version: number): MapEntry[] {
     const map: MapEntry[] = [];
-    const walk = new DirWalk(data, this.#shape, `file block ${leaf}`, 0, recordsEnd(this.#shape));
+    const walk = new DirWalk(data, this.#shape, leaf, 0, recordsEnd(this.#shape));
     while (walk.next()) {
       const { major } = storedNameHash(this.#ctx, this.#dir, version, walk.name);
       map.push({ hash: major, at: walk.at, recBytes: dirRecordBytes(walk.nameBytes) });
@@ -308,7 +308,7 @@ export function htreeInit(ctx: ExtWriter, handle: Handle, dir: ExtInode, blocknr
 /** The records from `from` on, in their order. */
 function recordsFrom(data: Uint8Array, shape: DirShape, from: number): MapEntry[] {
   const records: MapEntry[] = [];
-  const walk = new DirWalk(data, shape, "file block 0", from, recordsEnd(shape));
+  const walk = new DirWalk(data, shape, 0, from, recordsEnd(shape));
   while (walk.next()) {
     records.push({ hash: 0, at: walk.at, recBytes: dirRecordBytes(walk.nameBytes) });
   }

@@ -211,7 +211,7 @@ export class DxSearch {
 
   #searchLeaf(fileBlock: number, wanted: WantedName): DxFound | undefined {
     const { data, blocknr } = this.block(fileBlock, verifyDirBlock);
-    const walk = new DirWalk(data, this.#shape, `file block ${fileBlock}`);
+    const walk = new DirWalk(data, this.#shape, fileBlock);
     return walkTo(walk, wanted) ? { fileBlock, blocknr, walk } : undefined;
   }
 

@@ -112,6 +112,6 @@ export function dirBlockInit(
 }
 
 function addToBlock(data: Uint8Array, shape: DirShape, record: DirRecord): void {
-  const walk = new DirWalk(data, shape, "file block 0", 0, recordsEnd(shape));
+  const walk = new DirWalk(data, shape, 0, 0, recordsEnd(shape));
   putRecord(data, shape, findGap(walk, dirRecordBytes(record.name.length)), record);
 }
