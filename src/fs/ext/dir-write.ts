@@ -199,7 +199,7 @@ function addLinear(ctx: ExtWriter, handle: Handle, dir: ExtInode, adding: Adding
 }
 
 function gapIn(data: Uint8Array, shape: DirShape, fileBlock: number, needBytes: number): number {
-  const walk = new DirWalk(data, shape, `file block ${fileBlock}`, 0, recordsEnd(shape));
+  const walk = new DirWalk(data, shape, fileBlock, 0, recordsEnd(shape));
   return findGap(walk, needBytes);
 }
 
@@ -216,12 +216,18 @@ function noteAdded(
 }
 
 /**
- * Takes `name` out of `dir`, and returns the number of the inode that it led to.
+ * Takes `name` out of `dir`, and returns the number of the inode that it led to. Who has looked for
+ * it, with nothing changed since, gives its `slot`.
  *
  * @throws {FsError} `ENOENT`; what `dirLookup` throws
  */
-export function dirRemove(ctx: ExtWriter, handle: Handle, dir: ExtInode, name: Uint8Array): number {
-  const slot = dirFindName(ctx, dir, name);
+export function dirRemove(
+  ctx: ExtWriter,
+  handle: Handle,
+  dir: ExtInode,
+  name: Uint8Array,
+  slot: DirSlot | undefined = dirFindName(ctx, dir, name),
+): number {
   if (slot === undefined) throw new FsError("ENOENT");
   const { walk, fileBlock } = slot;
   const { ino, at, previousAt } = walk;
@@ -281,7 +287,7 @@ function replaceParent(ctx: ExtWriter, handle: Handle, dir: ExtInode, ino: numbe
   }
   const shape = dirShapeOf(ctx, dir);
   const { data, blocknr } = readDirBlock(ctx, dir, shape, 0);
-  const walk = data === undefined ? undefined : new DirWalk(data, shape, "file block 0");
+  const walk = data === undefined ? undefined : new DirWalk(data, shape, 0);
   const hasDots = walk?.next() === true && walk.next() && walk.isDot && walk.nameBytes === 2;
   if (walk === undefined || !hasDots) throw damagedDir(dir, "it does not begin with its dots");
   const seal =
@@ -297,7 +303,7 @@ export function dirIsEmpty(ctx: ExtContext, dir: ExtInode): boolean {
   for (let fileBlock = 0; fileBlock < blockCount; ) {
     const { data, count } = readDirBlock(ctx, dir, shape, fileBlock);
     if (data !== undefined) {
-      const walk = new DirWalk(data, shape, `file block ${fileBlock}`);
+      const walk = new DirWalk(data, shape, fileBlock);
       while (walk.next()) if (!walk.isDot) return false;
     }
     fileBlock += count;

@@ -141,6 +141,7 @@ export class FileContent {
    */
   beforeReplace(from: NamePlace, to: NamePlace, signal?: AbortSignal): MaybeAsync<void> {
     const ctx = this.#ctx;
+    if (this.flusher.nrDirty === 0 && this.flusher.nrWriteback === 0) return undefined;
     const found = ctx.metadata.run(() => {
       if (dirLookup(ctx, to.dir, to.name) === 0) return undefined;
       const ino = dirLookup(ctx, from.dir, from.name);

@@ -55,12 +55,18 @@ export function inodeOfSlot(ctx: ExtContext, dir: ExtInode, slot: DirSlot): ExtI
   return ctx.inode(checkFound(ctx, dir, slot.walk.ino));
 }
 
+/** What is to lose its name, and where that stands until the directory changes. */
+export interface Victim {
+  readonly inode: ExtInode;
+  readonly slot: DirSlot;
+}
+
 /** What `name` of `dir` leads to. Throws as `checkDir`, and `ENOENT`. */
-export function findVictim(ctx: ExtContext, dir: ExtInode, name: Uint8Array): ExtInode {
+export function findVictim(ctx: ExtContext, dir: ExtInode, name: Uint8Array): Victim {
   checkDir(dir);
   const slot = dirFindName(ctx, dir, name);
   if (slot === undefined) throw new FsError("ENOENT");
-  return inodeOfSlot(ctx, dir, slot);
+  return { inode: inodeOfSlot(ctx, dir, slot), slot };
 }
 
 /**

@@ -177,9 +177,9 @@ export function extUnlink(
   mayEvict = false,
 ): ExtInode {
   if (isDots(name)) throw new FsError("EISDIR");
-  const inode = findVictim(ctx, dir, name);
+  const { inode, slot } = findVictim(ctx, dir, name);
   checkVictim(dir, inode, false);
-  dirRemove(ctx, handle, dir, name);
+  dirRemove(ctx, handle, dir, name, slot);
   touchDir(ctx, handle, dir);
   dropLink(ctx, handle, inode, mayEvict);
   return inode;
@@ -215,10 +215,10 @@ export function extRmdir(
   name: Uint8Array,
 ): ExtInode {
   if (isDots(name)) throw new FsError(name.length === 1 ? "EINVAL" : "ENOTEMPTY");
-  const victim = findVictim(ctx, dir, name);
+  const { inode: victim, slot } = findVictim(ctx, dir, name);
   checkVictim(dir, victim, true);
   if (!dirIsEmpty(ctx, victim)) throw new FsError("ENOTEMPTY");
-  dirRemove(ctx, handle, dir, name);
+  dirRemove(ctx, handle, dir, name, slot);
   touchDir(ctx, handle, dir);
   dropDirLink(dir);
   dropDir(ctx, handle, victim);

@@ -1,7 +1,7 @@
 /**
  * Renaming: one operation, in which the new name always leads to the old inode or to the new one.
  *
- *     plain      the new name is made or led elsewhere, then the old one goes
+ *     plain      the old name goes, and the new one is made or led elsewhere
  *     exchange   both names are led elsewhere
  *     a directory that comes under another one: its `..`, and the link counts of both
  *
@@ -15,6 +15,7 @@
  */
 import { FsError } from "../../lib/errno.ts";
 import { RENAME_EXCHANGE, RENAME_NOREPLACE } from "../vfs-write.ts";
+import type { DirSlot } from "./dir-search.ts";
 import { dirAdd, dirFindName, dirIsEmpty, dirRemove, dirReplace } from "./dir-write.ts";
 import type { Handle } from "./handle.ts";
 import type { ExtInode } from "./inode.ts";
@@ -45,6 +46,8 @@ interface Renaming {
   readonly from: NameIn;
   readonly to: NameIn;
   readonly source: ExtInode;
+  /** Where the old name stands, until something is changed. */
+  readonly slot: DirSlot;
   readonly isAcross: boolean;
 }
 
@@ -71,16 +74,16 @@ export function extRename(
   if (isDots(from.name) || isDots(to.name)) {
     throw new FsError(flags === RENAME_NOREPLACE && isDots(to.name) ? "EEXIST" : "EBUSY");
   }
-  const source = findVictim(ctx, from.dir, from.name);
-  const slot = dirFindName(ctx, to.dir, to.name);
-  if (slot !== undefined && flags === RENAME_NOREPLACE) throw new FsError("EEXIST");
-  if (slot === undefined && isExchange) throw new FsError("ENOENT");
+  const { inode: source, slot } = findVictim(ctx, from.dir, from.name);
+  const found = dirFindName(ctx, to.dir, to.name);
+  if (found !== undefined && flags === RENAME_NOREPLACE) throw new FsError("EEXIST");
+  if (found === undefined && isExchange) throw new FsError("ENOENT");
   if (source.ino === to.dir.ino) throw new FsError("EINVAL");
-  const target = slot === undefined ? undefined : inodeOfSlot(ctx, to.dir, slot);
+  const target = found === undefined ? undefined : inodeOfSlot(ctx, to.dir, found);
   if (target?.ino === from.dir.ino) throw new FsError(isExchange ? "EINVAL" : "ENOTEMPTY");
   if (target === source) return undefined;
   const isAcross = from.dir !== to.dir;
-  const renaming: Renaming = { from, to, source, isAcross };
+  const renaming: Renaming = { from, to, source, slot, isAcross };
   checkVictim(from.dir, source, source.type === "directory");
   checkKey(from.dir);
   checkKey(to.dir);
@@ -93,7 +96,7 @@ export function extRename(
 function move(
   ctx: ExtWriter,
   handle: Handle,
-  { from, to, source, isAcross }: Renaming,
+  { from, to, source, slot, isAcross }: Renaming,
   target: ExtInode | undefined,
 ): ExtInode | undefined {
   const isDirectory = source.type === "directory";
@@ -102,12 +105,12 @@ function move(
     if (target === undefined && isAcross) checkDirLinks(ctx, to.dir);
   }
   if (target !== undefined) handle.follow(source.syncTid); // The name never leads to nothing.
+  const gone = handle.changedBy(() => dirRemove(ctx, handle, from.dir, from.name, slot));
   const made = handle.changedBy(() => {
     if (target === undefined) {
       dirAdd(ctx, handle, to.dir, to.name, source.ino, source.type, true);
     } else dirReplace(ctx, handle, to.dir, to.name, source.ino, source.type);
   });
-  const gone = handle.changedBy(() => dirRemove(ctx, handle, from.dir, from.name));
   orderNames(ctx, handle, { from, to, made, gone, target });
   touchInode(ctx, handle, source);
   touchDir(ctx, handle, from.dir);
