@@ -6,6 +6,7 @@
  * All of it is synchronous and restartable (see `metadata.ts`): a call may throw `BlockMiss`,
  * which a decoder lets pass. `ext-fs.ts` makes the one object behind this interface.
  */
+import type { FixedBlocks } from "./fixed-blocks.ts";
 import type { ExtInode } from "./inode.ts";
 import type { Metadata } from "./metadata.ts";
 import type { Superblock } from "./superblock.ts";
@@ -32,6 +33,8 @@ export interface ExtContext {
   /** Checksum of the volume, from which the checksums of structures start. */
   readonly seed: number;
   readonly hasMetadataCsum: boolean;
+  /** Blocks that no file may have; known while the file system is open for writing. */
+  readonly systemBlocks?: FixedBlocks | undefined;
   /**
    * Where the file blocks from `fileBlock` on lie, at most `maxCount`. Inline inodes have no
    * blocks: they are a hole. Throws `EUCLEAN`/`EBADMSG` for a damaged map.

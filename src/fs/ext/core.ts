@@ -10,6 +10,7 @@ import { BufferCache } from "../../mapping/buffer-cache.ts";
 import type { ExtContext, MappedRun } from "./context.ts";
 import { mapExtents } from "./extents.ts";
 import type { FastCommitOverlay } from "./fast-commit.ts";
+import type { FixedBlocks } from "./fixed-blocks.ts";
 import { type DescriptorSource, type GroupDescriptor, GroupTable } from "./group.ts";
 import type { Transactions } from "./handle.ts";
 import { mapIndirect } from "./indirect.ts";
@@ -34,6 +35,8 @@ export class ExtCore implements ExtContext {
   /** What fast commits of the journal changed, which no block of `bdev` shows. */
   readonly fastCommits: FastCommitOverlay | undefined;
   readonly #warn: (text: string) => void;
+  /** Blocks that no file may have: a writer makes them known. */
+  systemBlocks: FixedBlocks | undefined = undefined;
   #descriptors: DescriptorSource;
   #transactions: Pick<Transactions, "newestTid"> | undefined = undefined;
 

@@ -2,7 +2,8 @@ import { beforeEach, expect, it } from "vitest";
 import { makeTestCore, superblockWith, type TestCore } from "../../../test/support/ext-core.ts";
 import { REQ_OP_FLUSH, REQ_OP_WRITE } from "../../block/bio.ts";
 import { VirtualClock } from "../../lib/clock.ts";
-import { DirectLog, FixedBlocks } from "./direct-log.ts";
+import { DirectLog } from "./direct-log.ts";
+import { FixedBlocks } from "./fixed-blocks.ts";
 import { ExtTransactions } from "./transactions.ts";
 
 let test: TestCore;
@@ -28,16 +29,6 @@ beforeEach(() => {
     clock,
     makeLog: (table) => new DirectLog(bdev, table, 1024, readFixed),
   });
-});
-
-it("knows the blocks of runs", () => {
-  const fixed = new FixedBlocks([
-    [100, 10],
-    [0, 8],
-    [50, 1],
-  ]);
-  const found = [0, 7, 8, 49, 50, 51, 99, 100, 109, 110].map((block) => fixed.has(block));
-  expect(found).toEqual([true, true, false, false, true, false, false, true, true, false]);
 });
 
 it("writes what is pointed to, then what owns it, then the names; neighbours at once", async () => {

@@ -23,44 +23,22 @@ import type { BlockDevice } from "../../block/block-device.ts";
 import { flushDevice } from "../../block/write-device.ts";
 import { FsError } from "../../lib/errno.ts";
 import type { ExtCore } from "./core.ts";
+import { type BlockSpan, FixedBlocks } from "./fixed-blocks.ts";
 import { type HomeBlock, writeHome } from "./home-writes.ts";
 import type { BlockTable, LogSink, PreparedCommit, Transaction } from "./transaction.ts";
 
 /** Blocks of one commit at most; the arena allows fewer in most cases. */
 const MAX_BLOCKS = 10_000;
 
-/** The blocks whose place is fixed by the descriptors: bitmaps, inode tables, and these. */
-export class FixedBlocks {
-  readonly #starts: Float64Array;
-  readonly #ends: Float64Array;
-
-  /** `runs` are first blocks and counts, in any order. */
-  constructor(runs: readonly (readonly [number, number])[]) {
-    const sorted = runs.slice().sort(([a], [b]) => a - b);
-    this.#starts = Float64Array.from(sorted, ([first]) => first);
-    this.#ends = Float64Array.from(sorted, ([first, count]) => first + count);
-  }
-
-  has(blocknr: number): boolean {
-    let low = 0;
-    let high = this.#starts.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#starts[middle]! <= blocknr) low = middle + 1;
-      else high = middle;
-    }
-    return low > 0 && blocknr < this.#ends[low - 1]!;
-  }
-}
-
 /**
- * Reads where the fixed blocks of a file system are.
+ * Reads where the blocks of a file system are whose place is fixed by the descriptors: bitmaps,
+ * inode tables, and these.
  *
  * @throws {FsError} `EUCLEAN`/`EBADMSG` for a damaged descriptor, `EIO`
  */
 export async function readFixedBlocks(core: ExtCore): Promise<FixedBlocks> {
   const { sb, groups, metadata } = core;
-  const runs: (readonly [number, number])[] = [[0, sb.firstDataBlock + 1]];
+  const runs: BlockSpan[] = [[0, sb.firstDataBlock + 1]];
   for (let index = 0; index < sb.descriptorBlockCount; index++) {
     runs.push([groups.descriptorBlock(index), 1]);
   }

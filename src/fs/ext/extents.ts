@@ -23,6 +23,7 @@ import { le16, le32 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
 import { extentChecksum } from "./checksum.ts";
 import type { ExtContext, MappedRun } from "./context.ts";
+import { whyNotOfFile } from "./fixed-blocks.ts";
 import type { ExtInode } from "./inode.ts";
 import {
   EE,
@@ -95,7 +96,6 @@ function checkHeader(node: Uint8Array, owner: NodeOwner, where: string, maxEntri
 }
 
 function checkExtents(node: Uint8Array, owner: NodeOwner, where: string): void {
-  const { blockCount, firstDataBlock } = owner.ctx.sb;
   let end = 0;
   for (let index = 0; index < entryCount(node); index++) {
     const at = entryAt(index);
@@ -106,24 +106,25 @@ function checkExtents(node: Uint8Array, owner: NodeOwner, where: string): void {
     if (key < end || key + length > FILE_BLOCKS_END) {
       throw damaged(owner.ino, where, `ee_block of entry ${index} is ${key}, out of order`);
     }
-    if (start <= firstDataBlock || start + length > blockCount) {
+    const why = whyNotOfFile(owner.ctx, owner.ino, start, length);
+    if (why !== undefined) {
       const run = `blocks ${start}..${start + length - 1}`;
-      throw damaged(owner.ino, where, `ee_start of entry ${index}: ${run} are outside`);
+      throw damaged(owner.ino, where, `ee_start of entry ${index}: ${run} are ${why}`);
     }
     end = key + length;
   }
 }
 
 function checkIndexes(node: Uint8Array, owner: NodeOwner, where: string): void {
-  const { blockCount, firstDataBlock } = owner.ctx.sb;
   for (let index = 0; index < entryCount(node); index++) {
     const key = keyOf(node, index);
     if (index > 0 && key <= keyOf(node, index - 1)) {
       throw damaged(owner.ino, where, `ei_block of entry ${index} is ${key}, out of order`);
     }
     const child = childOf(node, index);
-    if (child <= firstDataBlock || child >= blockCount) {
-      throw damaged(owner.ino, where, `ei_leaf of entry ${index} is block ${child}, outside`);
+    const why = whyNotOfFile(owner.ctx, owner.ino, child, 1);
+    if (why !== undefined) {
+      throw damaged(owner.ino, where, `ei_leaf of entry ${index} is block ${child}, ${why}`);
     }
   }
 }

@@ -21,6 +21,7 @@ import { isPromise } from "../../lib/maybe.ts";
 import { areBitsSet, countZeroBits, setBits, wordsOf } from "./bitmap.ts";
 import { bitmapChecksum } from "./checksum.ts";
 import type { ExtCore } from "./core.ts";
+import type { FixedBlocks } from "./fixed-blocks.ts";
 import {
   copyBlocksIn,
   type DescriptorSource,
@@ -67,6 +68,8 @@ export class GroupState implements DescriptorSource {
   readonly usedDirs: Uint32Array;
   readonly flags: Uint16Array;
   readonly itableUnused: Uint32Array;
+  /** Blocks that are in use whatever files there are, once they are known. */
+  systemBlocks: FixedBlocks | undefined = undefined;
   readonly #blockBitmapAt: Float64Array;
   readonly #inodeBitmapAt: Float64Array;
   readonly #inodeTableAt: Float64Array;
@@ -282,10 +285,15 @@ export class GroupState implements DescriptorSource {
       throw new FsError("EUCLEAN", { detail: `${where}: ${free} are free, not ${counted}` });
     }
     if (!isBlocks) return;
-    this.#eachStructure(group, (from, count) => {
+    const checkUsed = (from: number, count: number): void => {
       if (areBitsSet(words, from, count)) return;
-      throw new FsError("EUCLEAN", { detail: `${where}: the group's own structure is free` });
-    });
+      throw new FsError("EUCLEAN", { detail: `${where}: blocks of the file system are free` });
+    };
+    this.#eachStructure(group, checkUsed);
+    const first = sb.firstBlockOf(group);
+    this.systemBlocks?.eachIn(first, first + this.blocksIn(group), (blocknr, count) =>
+      checkUsed(blocknr - first, count),
+    );
   }
 
   #sumOf(kind: BitmapKind, data: Uint8Array): number {

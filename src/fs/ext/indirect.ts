@@ -20,6 +20,7 @@
 import { le32 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
 import type { ExtContext, MappedRun } from "./context.ts";
+import { whyNotOfFile } from "./fixed-blocks.ts";
 import type { ExtInode } from "./inode.ts";
 import { DIRECT_BLOCKS, INDIRECT_LEVELS } from "./layout.ts";
 
@@ -43,13 +44,22 @@ export function pointerAt(
 ): number {
   const pointer = le32(array, slot * POINTER_BYTES);
   if (pointer === 0) return 0;
-  const { firstDataBlock, blockCount } = ctx.sb;
-  if (pointer <= firstDataBlock || pointer >= blockCount) {
-    throw new FsError("EUCLEAN", {
-      detail: `inode ${inode.ino}: i_block: pointer ${slot} is block ${pointer}, outside`,
-    });
-  }
+  checkPointers(ctx, inode, slot, pointer, 1);
   return pointer;
+}
+
+/** Throws `EUCLEAN` unless the blocks that the pointers from `slot` on lead to may be a file's. */
+function checkPointers(
+  ctx: ExtContext,
+  inode: ExtInode,
+  slot: number,
+  first: number,
+  count: number,
+): void {
+  const why = whyNotOfFile(ctx, inode.ino, first, count);
+  if (why === undefined) return;
+  const what = count === 1 ? `pointer ${slot} is block ${first}` : `pointers from ${slot} on are`;
+  throw new FsError("EUCLEAN", { detail: `inode ${inode.ino}: i_block: ${what}, ${why}` });
 }
 
 /** The run that begins at `slot` of `array`, whose pointers `slot` .. `slotEnd` lead to data. */
@@ -72,6 +82,7 @@ function runInArray(
   ) {
     count++;
   }
+  if (physical !== 0 && count > 1) checkPointers(ctx, inode, slot, physical, count);
   return {
     physical,
     count,

@@ -39,6 +39,11 @@ export class JournalMap {
     this.#byPhysical = runs.slice().sort((a, b) => a.physical - b.physical);
   }
 
+  /** The pieces in order. */
+  get runs(): readonly JournalRun[] {
+    return this.#runs;
+  }
+
   get runCount(): number {
     return this.#runs.length;
   }

@@ -26,6 +26,7 @@ import { finishInodes } from "./evict.ts";
 import { applyFastCommits } from "./fast-commit-apply.ts";
 import { COMPAT_HAS_JOURNAL, INCOMPAT_MMP, RO_COMPAT_ORPHAN_PRESENT } from "./features.ts";
 import type { FoundSuperblock } from "./find-superblock.ts";
+import type { JournalRun } from "./journal-log.ts";
 import { JournaledDataDevice } from "./journaled-data.ts";
 import { SB, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "./layout.ts";
 import { MmpGuard } from "./mmp-guard.ts";
@@ -240,6 +241,7 @@ export async function mountWritable(
       dataMode,
       journal: recovered.journal,
       hasJournal: log !== undefined,
+      journalRuns: runsOf(recovered),
     });
   } catch (thrown) {
     transactions?.abandon();
@@ -255,6 +257,11 @@ function readDataThrough(core: ExtCore, transactions: ExtTransactions, clock: Cl
   core.dataDevice = new JournaledDataDevice(core.bdev, core.sb.blockBytes, newer, clock);
 }
 
+/** Where the journal lies among the blocks of the file system. */
+function runsOf({ file }: Recovered): readonly JournalRun[] {
+  return file === undefined || file.found.isExternal ? [] : file.found.map.runs;
+}
+
 /** Marks the image as in use, and finishes what earlier mounts have left. */
 async function openMount(
   core: ExtCore,
@@ -262,14 +269,16 @@ async function openMount(
   { clock, random, signal }: WritableOptions,
   parts: Pick<MountParts, "guard" | "journal" | "hasJournal"> & {
     readonly dataMode: DataMode | undefined;
+    readonly journalRuns: readonly JournalRun[];
   },
 ): Promise<ExtMount> {
   const state = le16(core.sb.raw, SB.s_state);
   if ((state & STATE_ERROR) !== 0) {
     core.warn("the image has errors, as an earlier mount has found: run e2fsck on it");
   }
-  const { dataMode } = parts;
-  const writer = await ExtWriter.open(core, transactions, { clock, random, dataMode }, signal);
+  const { dataMode, journalRuns } = parts;
+  const writerOptions = { clock, random, dataMode, journalRuns };
+  const writer = await ExtWriter.open(core, transactions, writerOptions, signal);
   const wasValid = (state & STATE_VALID) !== 0;
   const mount = new ExtMount({ ...parts, core, writer, wasValid });
   transactions.onAbort = (cause) => mount.recordError(cause, "journal");

@@ -20,11 +20,13 @@ import { BlockAllocator } from "./block-alloc.ts";
 import type { ExtContext, MappedRun } from "./context.ts";
 import type { ExtCore } from "./core.ts";
 import type { DataMode } from "./data-mode.ts";
+import { type FixedBlocks, systemBlocksOf } from "./fixed-blocks.ts";
 import { GroupState } from "./group-state.ts";
 import type { Handle, Transactions } from "./handle.ts";
 import type { ExtInode } from "./inode.ts";
 import { InodeBits } from "./inode-alloc.ts";
 import { InodeEdits } from "./inode-write.ts";
+import type { JournalRun } from "./journal-log.ts";
 import type { Metadata } from "./metadata.ts";
 import type { Superblock } from "./superblock.ts";
 import { SuperblockWriter } from "./superblock-write.ts";
@@ -35,6 +37,8 @@ export interface ExtWriterOptions {
   readonly clock: Clock;
   /** For generations of inodes, and where directories of the root are put. */
   readonly random: Random;
+  /** Where the journal lies on the same device. */
+  readonly journalRuns?: readonly JournalRun[] | undefined;
   /** How data and the journal go together; none without a journal. */
   readonly dataMode?: DataMode | undefined;
 }
@@ -102,6 +106,9 @@ export class ExtWriter implements ExtContext {
     signal?: AbortSignal,
   ): Promise<ExtWriter> {
     const groups = await GroupState.load(core, signal);
+    const systemBlocks = systemBlocksOf(core.sb, groups, options.journalRuns ?? []);
+    core.systemBlocks = systemBlocks;
+    groups.systemBlocks = systemBlocks;
     return new ExtWriter(core, transactions, groups, options);
   }
 
@@ -119,6 +126,10 @@ export class ExtWriter implements ExtContext {
 
   get hasMetadataCsum(): boolean {
     return this.core.hasMetadataCsum;
+  }
+
+  get systemBlocks(): FixedBlocks | undefined {
+    return this.core.systemBlocks;
   }
 
   mapBlocks(inode: ExtInode, fileBlock: number, maxCount: number): MappedRun {

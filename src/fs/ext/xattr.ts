@@ -14,6 +14,7 @@ import { MIB } from "../../lib/units.ts";
 import { aclFromDisk, aclToUser } from "./acl.ts";
 import type { ExtContext } from "./context.ts";
 import { type EaProgress, readEaInode } from "./ea-inode.ts";
+import { whyNotOfFile } from "./fixed-blocks.ts";
 import type { ExtInode } from "./inode.ts";
 import { GOOD_OLD_INODE_BYTES, I_BLOCK_BYTES } from "./layout.ts";
 import {
@@ -74,8 +75,9 @@ export function inodeEntries(ctx: ExtContext, inode: ExtInode): readonly XattrEn
 export function blockEntries(ctx: ExtContext, inode: ExtInode): readonly XattrEntry[] {
   const { fileAclBlock } = inode;
   if (fileAclBlock === 0) return [];
-  if (fileAclBlock <= ctx.sb.firstDataBlock || fileAclBlock >= ctx.sb.blockCount) {
-    const detail = `inode ${inode.ino}: i_file_acl is block ${fileAclBlock}, outside`;
+  const why = whyNotOfFile(ctx, inode.ino, fileAclBlock, 1);
+  if (why !== undefined) {
+    const detail = `inode ${inode.ino}: i_file_acl is block ${fileAclBlock}, ${why}`;
     throw new FsError("EUCLEAN", { detail });
   }
   const check = { ino: inode.ino, hasChecksum: ctx.hasMetadataCsum, seed: ctx.seed };
