@@ -1,12 +1,17 @@
 import { execFileSync } from "node:child_process";
 import {
+  closeSync,
+  constants,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   truncateSync,
   writeFileSync,
+  writevSync,
 } from "node:fs";
 import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -101,6 +106,45 @@ describe("FileStore", () => {
     const expected = content.slice();
     expected.set([1, 2, 3], 5);
     expect(readFileSync(path).equals(expected)).toBe(true);
+  });
+
+  const isLinux = process.platform === "linux";
+  test.skipIf(!isLinux)("what is to be durable goes by a descriptor that syncs", async () => {
+    const path = fileOf(content);
+    const flags: number[] = [];
+    const io: FileIo = {
+      vectorsMax: 8,
+      transferBytesMax: MIB,
+      readv: () => Promise.reject(new Error("nothing is read")),
+      async writev(fd, from, offsetBytes): Promise<number> {
+        const info = readFileSync(`/proc/self/fdinfo/${fd}`, "utf8");
+        flags.push(Number.parseInt(/^flags:\s*(\d+)/m.exec(info)![1]!, 8));
+        return writevSync(fd, from as NodeJS.ArrayBufferView[], offsetBytes);
+      },
+    };
+    const store = await openFileStore(path, { writable: true }, io);
+    expect(store.capabilities.hasFua).toBe(true);
+    // Whatever has become of the name: another file has it.
+    renameSync(path, `${path}.moved`);
+    writeFileSync(path, "another");
+    const word = new Uint8Array([1, 2, 3]);
+    await store.write(0, word);
+    await Promise.all([store.write(10, word, { fua: true }), store.write(20, word, { fua: true })]);
+    await store.close();
+    expect(flags.map((of) => (of & constants.O_DSYNC) !== 0)).toEqual([false, true, true]);
+    const expected = content.slice();
+    for (const at of [0, 10, 20]) expected.set(word, at);
+    expect(readFileSync(`${path}.moved`).equals(expected)).toBe(true);
+    expect(readFileSync(path, "utf8")).toBe("another");
+    // Both are closed again.
+    const before = openSync(path, "r");
+    closeSync(before);
+    const again = await openFileStore(`${path}.moved`, { writable: true });
+    await again.write(0, word, { fua: true });
+    await again.close();
+    const after = openSync(path, "r");
+    closeSync(after);
+    expect(after).toBe(before);
   });
 
   test("creates nothing", async () => {

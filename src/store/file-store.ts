@@ -20,6 +20,7 @@ import { isZero } from "../lib/bytes.ts";
 import { FsError, hasErrnoCode } from "../lib/errno.ts";
 import { GIB, MIB, PAGE_BYTES, roundDown, SECTOR_BYTES } from "../lib/units.ts";
 import { deviceSizeBytes } from "./device-size.ts";
+import { DurableDescriptor } from "./durable-descriptor.ts";
 import { claimFile, type Release } from "./file-claim.ts";
 import { StoreGuard, type StoreOp } from "./guard.ts";
 import {
@@ -140,6 +141,8 @@ export class FileStore implements Store {
   readonly sizeBytes: number;
   readonly capabilities: StoreCapabilities;
   readonly #handle: FileHandle;
+  /** For writes with `fua`. */
+  readonly #durable: DurableDescriptor;
   readonly #io: FileIo;
   readonly #guard: StoreGuard;
   readonly #release: Release | undefined;
@@ -152,13 +155,14 @@ export class FileStore implements Store {
     this.capabilities = {
       canWrite,
       canDiscard: false,
-      hasFua: false,
+      hasFua: canWrite,
       stableWrites: false,
       hasVolatileCache: canWrite,
       blockBytes: SECTOR_BYTES,
       allocatesOnWrite: parts.isSparse,
     };
     this.#handle = handle;
+    this.#durable = new DurableDescriptor(handle);
     this.#io = io;
     this.#guard = new StoreGuard(path, sizeBytes, canWrite);
   }
@@ -201,9 +205,13 @@ export class FileStore implements Store {
     options: StoreWriteOptions = {},
   ): Promise<void> {
     this.#guard.check("write", offsetBytes, transferBytes(from), options.signal);
+    if (options.fua !== true) {
+      return this.#guard.track(() => this.#transfer("write", offsetBytes, from, options.signal));
+    }
     return this.#guard.track(async () => {
-      await this.#transfer("write", offsetBytes, from, options.signal);
-      if (options.fua) await this.#sync();
+      const fd = await this.#durable.fd();
+      await this.#transfer("write", offsetBytes, from, options.signal, fd);
+      if (fd === undefined) await this.#sync();
     });
   }
 
@@ -237,6 +245,7 @@ export class FileStore implements Store {
   close(): Promise<void> {
     return this.#guard.close(async () => {
       try {
+        await this.#durable.close();
         await this.#handle.close();
       } finally {
         await this.#release?.();
@@ -244,27 +253,32 @@ export class FileStore implements Store {
     });
   }
 
-  /** Moves all of `buffers`, in as many steps as the system makes of it. */
+  /** Moves all of `buffers` by `fd`, in as many steps as the system makes of it. */
   async #transfer(
     op: "read" | "write",
     offsetBytes: number,
     buffers: Uint8Array | readonly Uint8Array[],
     signal: AbortSignal | undefined,
+    fd: number = this.#handle.fd,
   ): Promise<void> {
     let rest = (buffers instanceof Uint8Array ? [buffers] : buffers).filter((b) => b.length > 0);
     let at = offsetBytes;
     while (rest.length > 0) {
       if (signal?.aborted) throw signal.reason;
       const step = firstOf(rest, this.#io);
-      const count = await this.#step(op, at, step);
+      const count = await this.#step(op, at, step, fd);
       if (count === 0) throw this.#endError(op, at);
       rest = withoutFirst(rest, count);
       at += count;
     }
   }
 
-  async #step(op: "read" | "write", at: number, step: readonly Uint8Array[]): Promise<number> {
-    const { fd } = this.#handle;
+  async #step(
+    op: "read" | "write",
+    at: number,
+    step: readonly Uint8Array[],
+    fd: number,
+  ): Promise<number> {
     try {
       return op === "read"
         ? await this.#io.readv(fd, step, at)
