@@ -18,7 +18,7 @@ import {
   pathBytes,
   pathText,
 } from "./arguments.ts";
-import { ownerChange, PERMISSION_BITS } from "./attributes.ts";
+import { PERMISSION_BITS } from "./attributes.ts";
 import { type TimeLike, timeOf } from "./times.ts";
 import { VolumeBase } from "./volume-base.ts";
 
@@ -92,7 +92,7 @@ export abstract class AttributeCalls extends VolumeBase {
     checkOwnerId(gid, "gid");
     await this.#change(path, syscall, follows, (inode) => {
       this.checkChown(inode, uid, gid, syscall);
-      return andThen(this.privileges.dropCapabilities(inode), () => ownerChange(inode, uid, gid));
+      return this.privileges.chowning(inode, uid, gid);
     });
   }
 

@@ -89,6 +89,8 @@ export abstract class CachedCalls extends TreeCalls {
     const found = now(this.at(path, "scandir", true));
     if (found === EAGAIN) return EAGAIN;
     checkDirectory(found.inode.type, "scandir", pathText(path));
+    const mayList = (): MaybeAsync<void> => this.checkListing(found.inode, undefined);
+    if (now(this.guard("scandir", path, mayList)) === EAGAIN) return EAGAIN;
     const listed: unknown[] = [];
     for (let cookie = 0; cookie !== -1; ) {
       const batch = now(

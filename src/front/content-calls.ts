@@ -8,9 +8,11 @@
 import type { NewPlace } from "../fs/namei.ts";
 import { MAY_EXEC, MAY_WRITE } from "../fs/permission.ts";
 import type { VfsInode } from "../fs/vfs.ts";
+import type { NewInode } from "../fs/vfs-write.ts";
 import { FsError } from "../lib/errno.ts";
 import { andThen, type MaybeAsync } from "../lib/maybe.ts";
 import { checkMode, type PathLike, pathBytes, pathText } from "./arguments.ts";
+import { createdMode } from "./attributes.ts";
 import {
   checkWriteData,
   FileHandle,
@@ -128,6 +130,11 @@ export abstract class ContentCalls extends NameCalls {
     }
   }
 
+  /** What a new file of the caller in `dir` begins as. */
+  protected newFile(mode: number, dir: VfsInode): NewInode {
+    return this.newInode(S_IFREG, createdMode(S_IFREG | mode, dir, this.caller) & 0o7777);
+  }
+
   #letters(): string {
     let text = "";
     for (let n = 0; n < TEMPORARY_NAME_LENGTH; n++)
@@ -172,7 +179,7 @@ export abstract class ContentCalls extends NameCalls {
     const { parent: dir, parentNames: dirNames, name } = found;
     const place: Place = { dir, dirNames, last: lastNameOf(name) };
     const create = (): MaybeAsync<VfsInode> =>
-      this.underParent(this.writer!.create(dir, name, this.newInode(S_IFREG, mode)), place);
+      this.underParent(this.writer!.create(dir, name, this.newFile(mode, dir)), place);
     return andThen(andThen(this.checkAccess(dir, MAY_WRITE | MAY_EXEC), create), (inode) => {
       this.told(place, inode.ino);
       return this.openNew(inode, flags, { dirIno: dir.ino, name, names: [...dirNames, name] });
@@ -189,7 +196,7 @@ export abstract class ContentCalls extends NameCalls {
     if (this.writer === undefined) throw new FsError("EROFS", where);
     return this.guard("open", path, async () => {
       await this.checkAccess(dir, MAY_WRITE | MAY_EXEC);
-      const inode: VfsInode = await this.writer!.tmpfile(dir, this.newInode(S_IFREG, mode));
+      const inode: VfsInode = await this.writer!.tmpfile(dir, this.newFile(mode, dir));
       const handle = await this.openNew(inode, flags);
       await this.writer!.release(inode); // The handle holds it now.
       return handle;

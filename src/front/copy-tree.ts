@@ -40,10 +40,10 @@ export interface CopyApi {
   chmod(path: PathLike, mode: number): Promise<void>;
   utimes(path: PathLike, atime: Date, mtime: Date): Promise<void>;
   copyFile(from: PathLike, to: PathLike, mode?: number): Promise<void>;
-  readdir(
+  opendir(
     path: PathLike,
-    options: { withFileTypes: true; encoding: "buffer" },
-  ): Promise<Dirent<Uint8Array>[]>;
+    options: { encoding: "buffer" },
+  ): Promise<AsyncIterable<Dirent<Uint8Array>>>;
 }
 
 const SLASH = 0x2f;
@@ -216,10 +216,7 @@ export class TreeCopier {
     target: Stats | undefined,
   ): Promise<void> {
     if (target === undefined) await this.#fs.mkdir(to);
-    for (const { name } of await this.#fs.readdir(from, {
-      withFileTypes: true,
-      encoding: "buffer",
-    })) {
+    for await (const { name } of await this.#fs.opendir(from, { encoding: "buffer" })) {
       const [child, copy] = [below(from, name), below(to, name)];
       const there = await this.#checked(child, copy);
       if (there !== "skipped") await this.#copyOne(child, copy, there);

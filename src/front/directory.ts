@@ -35,6 +35,7 @@ const NO_PREFIX = new Uint8Array(0);
 
 interface Level {
   readonly inode: VfsInode;
+  readonly above: VfsInode | undefined;
   /** Path below the directory asked for, empty for itself. */
   readonly prefix: Uint8Array;
   readonly depth: number;
@@ -98,12 +99,17 @@ export async function readDirectory(
   directory: VfsInode,
   path: PathLike,
   options: ReaddirOptions,
+  mayList: MayList,
 ): Promise<Listed[]> {
   const out: Listed[] = [];
-  const walk = listings(fs, directory, path, options, options.withFileTypes ? "entries" : "names");
+  const as = options.withFileTypes ? "entries" : "names";
+  const walk = listings(fs, directory, path, options, mayList, as);
   for await (const stretch of walk) for (const item of stretch) out.push(item);
   return out;
 }
+
+/** Throws `EACCES` unless a directory may be listed, as it lies in the one above it. */
+export type MayList = (directory: VfsInode, above: VfsInode | undefined) => MaybeAsync<void>;
 
 /** What a listing consists of. */
 export type Listed = string | Uint8Array | Dirent<string | Uint8Array>;
@@ -114,13 +120,15 @@ async function* listings(
   directory: VfsInode,
   path: PathLike,
   options: ReaddirOptions,
+  mayList: MayList,
   as: "names" | "entries",
 ): AsyncGenerator<Listed[], void, undefined> {
-  const todo: Level[] = [{ inode: directory, prefix: NO_PREFIX, depth: 0 }];
+  const todo: Level[] = [{ inode: directory, above: undefined, prefix: NO_PREFIX, depth: 0 }];
   const guard = new TreeGuard(fs);
   const needsType = as === "entries" || Boolean(options.recursive);
   for (let level = todo.shift(); level !== undefined; level = todo.shift()) {
     guard.enter(level.inode);
+    await mayList(level.inode, level.above);
     fs.writer?.noteAccess(level.inode);
     const parent = as === "entries" ? parentOf(path, level.prefix) : path;
     for await (const entries of entriesOf(fs, level.inode, options.signal)) {
@@ -158,7 +166,7 @@ async function below(
   if (level.depth >= DEPTH_MAX) throw new FsError("ENAMETOOLONG");
   const inode = await fs.inode(entry.ino, signal);
   const prefix = joined(level.prefix, entry.name);
-  return { inode, prefix, depth: level.depth + 1 };
+  return { inode, above: level.inode, prefix, depth: level.depth + 1 };
 }
 
 function joined(prefix: Uint8Array, name: Uint8Array): Uint8Array {
@@ -193,9 +201,10 @@ export function openDirectory(
   directory: VfsInode,
   path: PathLike,
   options: ReaddirOptions,
+  mayList: MayList,
   guard: DirGuard,
 ): Dir {
-  const walk = listings(fs, directory, path, options, "entries");
+  const walk = listings(fs, directory, path, options, mayList, "entries");
   const step = async (): Promise<Dirent[]> => {
     for (;;) {
       const next = await walk.next();

@@ -11,7 +11,7 @@ import type { AttributeChange, FileSystemWriter } from "../fs/vfs-write.ts";
 import { FsError } from "../lib/errno.ts";
 import { andThen, isPromise, type MaybeAsync } from "../lib/maybe.ts";
 import { checkInteger, checkMode, checkOwnerId, invalidArgType } from "./arguments.ts";
-import { ownerChange, PERMISSION_BITS } from "./attributes.ts";
+import { PERMISSION_BITS } from "./attributes.ts";
 import { FileReads } from "./file-reads.ts";
 import { EAGAIN } from "./open-file.ts";
 import { O_APPEND, O_DSYNC, O_SYNC } from "./open-flags.ts";
@@ -199,8 +199,8 @@ export class FileHandle extends FileReads {
     this.owner.checkChown(this.inode, uid, gid, "fchown");
     const { privileges } = this.owner;
     await this.#change("fchown", (writer) =>
-      andThen(privileges.dropCapabilities(this.inode), () =>
-        writer.setAttributes(this.inode, ownerChange(this.inode, uid, gid)),
+      andThen(privileges.chowning(this.inode, uid, gid), (change) =>
+        writer.setAttributes(this.inode, change),
       ),
     );
   }

@@ -22,7 +22,7 @@ import { FsError } from "../lib/errno.ts";
 import { andThen, type MaybeAsync } from "../lib/maybe.ts";
 import { checkMode, type PathLike, pathBytes, pathText } from "./arguments.ts";
 import { AttributeCalls } from "./attribute-calls.ts";
-import { droppedMode } from "./attributes.ts";
+import { createdMode, runsAsOther } from "./attributes.ts";
 import { FileHandle } from "./file-handle.ts";
 import { type LastName, lastNameOf } from "./last-name.ts";
 import { checkFlag, checkSymlinkType } from "./option-checks.ts";
@@ -30,6 +30,12 @@ import { placed, type Where } from "./volume-base.ts";
 
 const S_IFDIR = 0o040000;
 const S_IFLNK = 0o120000;
+const S_IFMT = 0o170000;
+const S_IFREG = 0o100000;
+const S_IFCHR = 0o020000;
+const S_IFBLK = 0o060000;
+const S_IFIFO = 0o010000;
+const S_IFSOCK = 0o140000;
 const DIR_MODE_DEFAULT = 0o777;
 const LINK_MODE = 0o777;
 const TARGET_BYTES_MAX = 4095;
@@ -82,7 +88,8 @@ export abstract class NameCalls extends AttributeCalls {
   /** Makes a device, FIFO or socket; `mode` has its type (`mknod`). */
   async mknod(path: PathLike, mode: number, rdevMajor = 0, rdevMinor = 0): Promise<void> {
     const where = { syscall: "mknod", path: pathText(path) };
-    const what = { ...this.newInode(mode & 0o170000, mode & 0o7777), rdevMajor, rdevMinor };
+    const type = checkNodeType(mode, where);
+    const what = { ...this.newInode(type, mode & 0o7777), rdevMajor, rdevMinor };
     await this.makeNew(path, where, what, false);
   }
 
@@ -180,7 +187,10 @@ export abstract class NameCalls extends AttributeCalls {
     const place = await this.newPlace(path, where, isDirectory);
     const writer = this.#writerFor(where);
     const make = (): MaybeAsync<VfsInode> => {
-      const made = this.underParent(writer.create(place.dir, place.last.name, what), place);
+      if (this.caller.uid !== 0 && isDevice(what.mode)) throw new FsError("EPERM");
+      const mode = createdMode(what.mode, place.dir, this.caller);
+      const created = writer.create(place.dir, place.last.name, { ...what, mode });
+      const made = this.underParent(created, place);
       return andThen(made, (inode) => {
         this.told(place, inode.ino);
         return inode;
@@ -245,7 +255,7 @@ export abstract class NameCalls extends AttributeCalls {
   async #checkLink(inode: VfsInode): Promise<void> {
     const attributes = inode.attributes();
     if (isOwner(attributes, this.caller)) return;
-    const isPlain = inode.type === "file" && droppedMode(inode) === undefined;
+    const isPlain = inode.type === "file" && !runsAsOther(inode);
     if (!isPlain) throw new FsError("EPERM");
     const isGiven = mayAccess(
       attributes,
@@ -338,4 +348,18 @@ export abstract class NameCalls extends AttributeCalls {
     const isLast = pathText(part) === where.path;
     throw new FsError(isLast ? "EEXIST" : "ENOTDIR", where);
   }
+}
+
+function isDevice(mode: number): boolean {
+  const type = mode & S_IFMT;
+  return type === S_IFCHR || type === S_IFBLK;
+}
+
+/** The type in `mode`, a regular file without one. */
+function checkNodeType(mode: number, where: Where): number {
+  const type = mode & S_IFMT;
+  if (type === 0) return S_IFREG;
+  if (type === S_IFDIR) throw new FsError("EPERM", where);
+  if ([S_IFREG, S_IFCHR, S_IFBLK, S_IFIFO, S_IFSOCK].includes(type)) return type;
+  throw new FsError("EINVAL", where);
 }

@@ -7,21 +7,23 @@
  *
  * After `file_remove_privs` of `fs/inode.c` and `cap_inode_killpriv` of `security/commoncap.c`.
  */
+import type { Caller } from "../fs/permission.ts";
 import type { FileSystem, VfsInode } from "../fs/vfs.ts";
+import type { AttributeChange } from "../fs/vfs-write.ts";
 import { andThen, type MaybeAsync } from "../lib/maybe.ts";
-import { droppedMode } from "./attributes.ts";
+import { droppedMode, ownerChange } from "./attributes.ts";
 
 const CAPABILITIES = "security.capability";
 
 /** See the head of the file. */
 export class Privileges {
   readonly #fileSystem: FileSystem;
-  readonly #isRoot: boolean;
+  readonly #caller: Caller;
   #epoch = 0;
 
-  constructor(fileSystem: FileSystem, isRoot: boolean) {
+  constructor(fileSystem: FileSystem, caller: Caller) {
     this.#fileSystem = fileSystem;
-    this.#isRoot = isRoot;
+    this.#caller = caller;
   }
 
   /** Another number than before once some file may have got capabilities. */
@@ -41,7 +43,8 @@ export class Privileges {
 
   /** The bits of the mode alone. */
   dropMode(inode: VfsInode): MaybeAsync<void> {
-    const mode = this.#isRoot ? undefined : droppedMode(inode);
+    const caller = this.#caller;
+    const mode = caller.uid === 0 ? undefined : droppedMode(inode, caller);
     if (mode !== undefined) return this.#fileSystem.writer?.setAttributes(inode, { mode });
   }
 
@@ -52,5 +55,10 @@ export class Privileges {
       if (!xattrs.has(CAPABILITIES)) return;
       return this.#fileSystem.writer?.setXattr(inode, CAPABILITIES, null, 0);
     });
+  }
+
+  /** What the caller's `chown` changes; -1 leaves an id as it is. */
+  chowning(inode: VfsInode, uid: number, gid: number): MaybeAsync<AttributeChange> {
+    return andThen(this.dropCapabilities(inode), () => ownerChange(inode, uid, gid, this.#caller));
   }
 }

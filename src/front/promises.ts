@@ -17,6 +17,7 @@ import { absolutePath, CachedCalls } from "./cached-calls.ts";
 import { FS_CONSTANTS, W_OK } from "./constants.ts";
 import type { LookOptions } from "./content-calls.ts";
 import {
+  type MayList,
   openDirectory,
   type ReaddirOptions,
   type ReaddirResult,
@@ -54,6 +55,7 @@ const CALLS = [
 ];
 
 export class VolumeFs extends CachedCalls {
+  readonly #mayList: MayList = (inode, above) => this.checkListing(inode, above);
   /** As `fs.constants`. */
   readonly constants: Readonly<Record<string, number>> = FS_CONSTANTS;
 
@@ -145,7 +147,7 @@ export class VolumeFs extends CachedCalls {
     const { inode } = await this.at(path, "scandir", true, given.signal);
     checkDirectory(inode.type, "scandir", pathText(path));
     const listed = await this.guard("scandir", path, () =>
-      readDirectory(this.fileSystem, inode, path, given),
+      readDirectory(this.fileSystem, inode, path, given, this.#mayList),
     );
     return listed as ReaddirResult<O>;
   }
@@ -158,7 +160,8 @@ export class VolumeFs extends CachedCalls {
     }
     const { inode } = await this.at(path, "opendir", true, given.signal);
     checkDirectory(inode.type, "opendir", pathText(path));
-    return openDirectory(this.fileSystem, inode, path, given, (next) =>
+    await this.guard("opendir", path, () => this.checkListing(inode, undefined));
+    return openDirectory(this.fileSystem, inode, path, given, this.#mayList, (next) =>
       this.guard("scandir", path, next),
     );
   }

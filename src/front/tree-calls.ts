@@ -6,8 +6,9 @@
  * overwrites what it was told to keep. `cp` copies as Node's does: no owners, no attributes, times
  * only if asked.
  */
+import type { WalkResult } from "../fs/namei.ts";
 import type { VfsInode } from "../fs/vfs.ts";
-import { type ErrnoCode, FsError } from "../lib/errno.ts";
+import { FsError } from "../lib/errno.ts";
 import { MIB } from "../lib/units.ts";
 import { checkInteger, codedError, type PathLike, pathBytes, pathText } from "./arguments.ts";
 import { COPYFILE_EXCL, COPYFILE_FICLONE, COPYFILE_FICLONE_FORCE } from "./constants.ts";
@@ -15,7 +16,7 @@ import { ContentCalls } from "./content-calls.ts";
 import { type CopyApi, type CopyOptions, TreeCopier } from "./copy-tree.ts";
 import { isDots } from "./directory.ts";
 import type { FileHandle } from "./file-handle.ts";
-import { joined, lastNameOf } from "./last-name.ts";
+import { joined } from "./last-name.ts";
 import { O_CREAT, O_EXCL, O_RDONLY, O_WRONLY } from "./open-flags.ts";
 import { checkCopying, checkFlag, checkRemoval, checkSmallMode } from "./option-checks.ts";
 import { placed } from "./volume-base.ts";
@@ -83,7 +84,7 @@ export abstract class TreeCalls extends ContentCalls {
         await target.chmod(mode);
         await this.#copyContent(source, target);
       } catch (thrown) {
-        await this.unlink(to);
+        await this.unlink(to).catch(() => undefined); // What was first counts.
         throw thrown;
       }
     });
@@ -103,7 +104,12 @@ export abstract class TreeCalls extends ContentCalls {
    * aborted.
    */
   watch(path: PathLike, options?: WatchOptions): AsyncIterableIterator<WatchEvent> {
-    return watchChanges(this.changes, () => this.at(path, "watch", true), options);
+    const where = async (): Promise<WalkResult> => {
+      const found = await this.at(path, "watch", true);
+      await this.guard("watch", path, () => this.checkListing(found.inode, undefined));
+      return found;
+    };
+    return watchChanges(this.changes, where, options);
   }
 
   /** Copies data, and where the source has holes leaves holes. `target` is empty. */
@@ -130,26 +136,14 @@ export abstract class TreeCalls extends ContentCalls {
     if ((await target.stat()).size !== size) await target.truncate(size);
   }
 
-  /**
-   * Throws what `rmdir` would, before anything is gone: for the root, for ".", and for a link with
-   * a slash, which is no directory itself.
-   */
-  async #checkTree(path: PathLike, syscall: string): Promise<void> {
-    const where = { syscall, path: pathText(path) };
-    if (this.writer === undefined) throw new FsError("EROFS", where);
-    const { bare, hasSlash, kind } = lastNameOf(pathBytes(path));
-    const failed = (code: ErrnoCode): FsError => new FsError(code, { ...where, syscall: "rmdir" });
-    if (kind === "/") throw failed("EBUSY");
-    if (kind === ".") throw failed("EINVAL");
-    if (!hasSlash) return;
-    const { inode } = await this.at(bare, syscall, false);
-    if (inode.type !== "directory") throw failed("ENOTDIR");
-  }
-
   /** Depth first, with a stack of its own: a tree may be deeper than calls may nest. */
   async #removeTree(path: PathLike, root: VfsInode): Promise<void> {
-    const syscall = "rm";
-    await this.#checkTree(path, syscall);
+    const syscall = "scandir";
+    try {
+      return await super.rmdir(path); // Nothing goes where it could not go itself.
+    } catch (thrown) {
+      if (!(thrown instanceof FsError) || thrown.code !== "ENOTEMPTY") throw thrown;
+    }
     const stack = [{ path: pathBytes(path), inode: root, isEmptied: false }];
     for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
       if (top.isEmptied) {
@@ -159,6 +153,7 @@ export abstract class TreeCalls extends ContentCalls {
       }
       top.isEmptied = true;
       const { path: here, inode } = top;
+      await this.guard(syscall, here, () => this.checkListing(inode, undefined));
       for (let cookie = 0; cookie !== -1; ) {
         const from = cookie;
         const batch = await this.guard(syscall, path, () => this.fileSystem.readdir(inode, from));

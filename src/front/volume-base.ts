@@ -29,6 +29,7 @@ import { WaitQueue } from "../lib/locks.ts";
 import { andThen, isPromise, type MaybeAsync } from "../lib/maybe.ts";
 import type { Random } from "../lib/random.ts";
 import { checkSignal, type PathLike, pathBytes, pathText } from "./arguments.ts";
+import { droppedMode } from "./attributes.ts";
 import { Changes, type NamePlace } from "./changes.ts";
 import { FileHandle } from "./file-handle.ts";
 import type { OpenFile, OpenFileOwner } from "./open-file.ts";
@@ -36,6 +37,7 @@ import {
   ACCESS_MASK,
   O_CREAT,
   O_DIRECTORY,
+  O_NOATIME,
   O_RDONLY,
   O_TRUNC,
   O_WRONLY,
@@ -73,7 +75,7 @@ export abstract class VolumeBase implements OpenFileOwner {
     this.caller = context.caller;
     this.clock = context.clock;
     this.random = context.random;
-    this.privileges = new Privileges(fileSystem, context.caller.uid === 0);
+    this.privileges = new Privileges(fileSystem, context.caller);
     const mayEnter = (dir: VfsInode): MaybeAsync<void> => this.checkAccess(dir, MAY_EXEC);
     const isChecked = context.caller.uid !== 0;
     this.walker = new PathWalker(fileSystem, undefined, isChecked ? mayEnter : undefined);
@@ -143,7 +145,11 @@ export abstract class VolumeBase implements OpenFileOwner {
   }
 
   checkChown(inode: VfsInode, uid: number, gid: number, syscall: string): void {
-    if (mayChown(inode.attributes(), uid, gid, this.caller)) return;
+    const attributes = inode.attributes();
+    const isGiven = mayChown(attributes, uid, gid, this.caller);
+    // Taking bits off is changing the mode.
+    const isChanged = droppedMode(inode, this.caller) !== undefined;
+    if (isGiven && (!isChanged || isOwner(attributes, this.caller))) return;
     throw new FsError("EPERM", { syscall });
   }
 
@@ -166,6 +172,13 @@ export abstract class VolumeBase implements OpenFileOwner {
     return andThen(acl, (list) => {
       if (!mayAccess(inode.attributes(), list, this.caller, wanted)) throw new FsError("EACCES");
     });
+  }
+
+  /** Throws `EACCES` unless the caller may list the directory, as it lies in `above`. */
+  protected checkListing(inode: VfsInode, above: VfsInode | undefined): MaybeAsync<void> {
+    if (this.caller.uid === 0) return undefined;
+    const entered = above === undefined ? undefined : this.checkAccess(above, MAY_EXEC);
+    return andThen(entered, () => this.checkAccess(inode, MAY_READ));
   }
 
   /** The access control list of the inode, in the form that users see, if it has one. */
@@ -234,7 +247,9 @@ export abstract class VolumeBase implements OpenFileOwner {
     if (inode.type === "symlink") throw new FsError("ELOOP");
     if (isDirectory) {
       if (wantsWrite(flags) || (flags & O_CREAT) !== 0) throw new FsError("EISDIR");
-      return this.#track(new FileHandle(this, { inode, file: null, flags, place }));
+      return andThen(this.#checkOpen(inode, flags), () =>
+        this.#track(new FileHandle(this, { inode, file: null, flags, place })),
+      );
     }
     // A device, FIFO or socket of the image has nothing behind it here.
     if (inode.type !== "file") throw new FsError("ENXIO");
@@ -261,7 +276,9 @@ export abstract class VolumeBase implements OpenFileOwner {
     const access = flags & ACCESS_MASK;
     let wanted = access === O_WRONLY ? 0 : MAY_READ;
     if (access !== O_RDONLY || (flags & O_TRUNC) !== 0) wanted |= MAY_WRITE;
-    return this.checkAccess(inode, wanted);
+    return andThen(this.checkAccess(inode, wanted), () => {
+      if ((flags & O_NOATIME) !== 0) this.checkOwner(inode, "open");
+    });
   }
 
   #emptied(handle: FileHandle, inode: VfsInode): MaybeAsync<FileHandle> {

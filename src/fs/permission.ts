@@ -37,7 +37,8 @@ export interface Caller {
   readonly umask: number;
 }
 
-function isInGroup(caller: Caller, gid: number): boolean {
+/** True if `caller` is in the group, by its first or by one of the others. */
+export function isInGroup(caller: Caller, gid: number): boolean {
   return caller.gid === gid || caller.groups.includes(gid);
 }
 
@@ -110,7 +111,7 @@ export function mayChown(
   gid: number,
   caller: Caller,
 ): boolean {
-  if (caller.uid === 0) return true;
+  if (caller.uid === 0 || (uid === -1 && gid === -1)) return true;
   if (caller.uid !== attributes.uid) return false;
   if (uid !== -1 && uid !== attributes.uid) return false;
   return gid === -1 || gid === attributes.gid || isInGroup(caller, gid);

@@ -65,7 +65,7 @@ beforeAll(async () => {
   nodeFs.mkdirSync(root);
   makeTree();
   nodeFs.chmodSync(scratch, 0o755);
-  nodeFs.chmodSync(root, 0o777);
+  nodeFs.chmodSync(root, 0o755);
   const image = join(scratch, "tree.img");
   runTool("mke2fs", ["-q", "-F", "-t", "ext4", "-b", "4096", "-d", root, image, "64M"]);
   volume = await openImage(image, { writable: true, ...USER, umask: 0o022 });
@@ -126,6 +126,18 @@ const CALLS: readonly Call[] = [
   ["utimes", (fs, path) => fs.utimes(path, 5, 6)],
   ["stat inside", (fs, path) => fs.stat(`${path}.d/in`).then(({ size }) => size)],
   [
+    "list",
+    async (fs, path) => {
+      const names = await fs.readdir(`${path}.d`);
+      const entries = await fs.readdir(`${path}.d`, { withFileTypes: true });
+      return [names.sort(), entries.length];
+    },
+  ],
+  ["open a directory", async (fs, path) => (await fs.open(`${path}.d`)).close()],
+  ["opendir", async (fs, path) => (await fs.opendir(`${path}.d`)).close()],
+  ["chown to nobody new", (fs, path) => fs.chown(path, -1, -1)],
+  ["open without noting it", async (fs, path) => (await fs.open(path, 0o1000000)).close()],
+  [
     "make inside",
     async (fs, path) => {
       await fs.writeFile(`${path}.d/new`, "n");
@@ -176,6 +188,53 @@ describe.skipIf(!canRun)("another user than root", () => {
       await asRoot.chmod("/other-777", 0o6777);
       await compare(async (fs) => [await task(fs), (await fs.stat("other-777")).mode]);
     }
+  });
+
+  test("a tree whose name has to stay is left as it is", async () => {
+    nodeFs.mkdirSync(join(root, "locked/in/deep"), { recursive: true });
+    nodeFs.chmodSync(join(root, "locked/in"), 0o777);
+    await asRoot.mkdir("/locked/in/deep", { recursive: true });
+    await asRoot.chmod("/locked", 0o755);
+    await asRoot.chmod("/locked/in", 0o777);
+    await compare((fs) => fs.rm("locked/in", { recursive: true }));
+    await compare((fs) => fs.readdir("locked/in"));
+  });
+
+  test("a group that one is not of loses its bit on files that are locked by it", async () => {
+    for (const name of ["other-777", "group-777"]) {
+      nodeFs.chmodSync(join(root, name), 0o2766);
+      await asRoot.chmod(`/${name}`, 0o2766);
+      await compare(async (fs) => [await fs.appendFile(name, "y"), (await fs.stat(name)).mode]);
+    }
+  });
+
+  test("nobody makes a file that is run as a group that he is not of", async () => {
+    for (const name of ["other-777.d", "group-777.d"]) {
+      nodeFs.chmodSync(join(root, name), 0o2777);
+      await asRoot.chmod(`/${name}`, 0o2777);
+      await compare(async (fs) => {
+        await (await fs.open(`${name}/run`, "wx", 0o2755)).close();
+        return (await fs.stat(`${name}/run`)).mode;
+      });
+    }
+  });
+
+  test("devices are root's to make, and directories are made otherwise", async () => {
+    const { fs } = volume;
+    const made = (mode: number) => outcomeOf(() => fs.mknod(`mine-777.d/node-${mode}`, mode));
+    for (const mode of [0o020666, 0o060666, 0o040755]) {
+      expect(await made(mode)).toMatchObject({ error: { code: "EPERM" } });
+    }
+    for (const mode of [0o120777, 0o170000]) {
+      expect(await made(mode)).toMatchObject({ error: { code: "EINVAL" } });
+    }
+    for (const mode of [0o644, 0o010600, 0o140600]) expect(await made(mode)).toEqual({});
+  });
+
+  test("a copy over what is another's fails with its first error", async () => {
+    await compare((fs) => fs.copyFile("other-4", "other-777"));
+    await compare((fs) => fs.copyFile("other-4", "sticky/theirs"));
+    await compare((fs) => fs.readdir("sticky").then((names) => names.length));
   });
 
   test("a sticky directory keeps what is others'", async () => {
