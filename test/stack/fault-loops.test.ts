@@ -27,7 +27,7 @@ import { runs } from "../support/runs.ts";
 import { requireTool, runTool, scratchDirectory } from "../support/tools.ts";
 import { VirtualTime } from "../support/virtual-time.ts";
 
-const hasTools = ["mke2fs", "e2fsck"].map(requireTool).every(Boolean);
+const hasTools = ["mke2fs", "tune2fs", "e2fsck"].map(requireTool).every(Boolean);
 const scratch = scratchDirectory("fault-loops");
 const WORKLOADS: readonly string[] = Object.keys(FAULT_WORKLOADS);
 const FAILURES_SHOWN = 5;
@@ -44,7 +44,11 @@ const IMAGES: Readonly<Record<string, readonly [args: readonly string[], sizeTex
   ext4: [["-t", "ext4", "-b", "4096", "-J", "size=4"], "10M"],
   ext3: [["-t", "ext3", "-b", "1024", "-J", "size=1"], "5M"],
   ext2: [["-t", "ext2", "-b", "1024"], "4M"],
+  "ext4-data": [["-t", "ext4", "-b", "4096", "-J", "size=4"], "10M"],
+  "ext3-data": [["-t", "ext3", "-b", "1024", "-J", "size=1"], "5M"],
 };
+/** Of these the data goes through the journal: the superblock says so. */
+const JOURNALS_DATA: readonly string[] = ["ext4-data", "ext3-data"];
 
 /** What a workload starts from. */
 interface Start {
@@ -179,7 +183,9 @@ describe.skipIf(!hasTools).each(Object.keys(IMAGES))("on %s", (type) => {
   let image: Uint8Array;
   beforeAll(() => {
     const [args, sizeText] = IMAGES[type]!;
-    image = new Uint8Array(readFileSync(makeImage(scratch, type, args, { sizeText })));
+    const path = makeImage(scratch, type, args, { sizeText });
+    if (JOURNALS_DATA.includes(type)) runTool("tune2fs", ["-o", "journal_data", path]);
+    image = new Uint8Array(readFileSync(path));
   });
 
   test.each(WORKLOADS)("%s: whatever fails is survived", async (name) => {
