@@ -5,18 +5,26 @@
  * UUID leaves the old seed in the superblock (`metadata_csum_seed`), as tune2fs does for a mounted
  * one; Linux knows that since 4.4. Copies of the superblock are changed too, after the primary one.
  *
- * Left out: file systems whose descriptors alone have checksums (`uninit_bg`), and external
- * journals, which name the UUID.
+ * Left out are UUIDs that more depends on: those of file systems whose descriptors alone have
+ * checksums (`uninit_bg`), whose large attributes alone are hashed with them, whose encryption needs
+ * that they stay (`stable_inodes`), and whose external journal names them.
  */
 import { type BlockDevice, readDevice } from "../../block/block-device.ts";
 import { flushDevice, writeDevice } from "../../block/write-device.ts";
 import { le32, putLe32 } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
 import { sealSuperblock, volumeSeed } from "./checksum.ts";
-import { INCOMPAT_CSUM_SEED, INCOMPAT_RECOVER, RO_COMPAT_GDT_CSUM } from "./features.ts";
+import {
+  COMPAT_STABLE_INODES,
+  INCOMPAT_CSUM_SEED,
+  INCOMPAT_EA_INODE,
+  INCOMPAT_MMP,
+  INCOMPAT_RECOVER,
+  RO_COMPAT_GDT_CSUM,
+} from "./features.ts";
 import { findSuperblock } from "./find-superblock.ts";
 import { hasSuperblockCopy } from "./group.ts";
-import { SB, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "./layout.ts";
+import { MMP, MMP_SEQ_CLEAN, SB, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "./layout.ts";
 import { hasSuperblockMagic, type Superblock } from "./superblock.ts";
 
 const LABEL_BYTES = 16;
@@ -32,12 +40,13 @@ export interface TuneChange {
 /**
  * Changes the superblocks on `bdev`, which is durable when this returns.
  *
- * @throws {FsError} `EINVAL` for a label or UUID that does not fit, `EBUSY` for an image whose
- *   journal has to be recovered first, `EOPNOTSUPP` for a UUID that other checksums need, `EIO`
+ * @throws {FsError} `EINVAL` for a label or UUID that does not fit, `EBUSY` for an image that is in
+ *   use, or whose journal has to be recovered first, `EOPNOTSUPP` for a UUID that must stay, `EIO`
  */
 export async function tuneExt(bdev: BlockDevice, change: TuneChange): Promise<void> {
   const { sb } = await findSuperblock(bdev, "primary", undefined);
   check(sb, change);
+  if (sb.hasIncompat(INCOMPAT_MMP)) await checkUnused(bdev, sb);
   await patchCopy(bdev, sb, SUPERBLOCK_OFFSET_BYTES, change);
   await flushDevice(bdev);
   for (let group = 1; group < sb.groupCount; group++) {
@@ -61,13 +70,28 @@ function check(sb: Superblock, { label, uuid }: TuneChange): void {
     throw new FsError("EBUSY", { ...where, detail: "the journal has to be recovered first" });
   }
   if (uuid === undefined) return;
+  const why = whyUuidStays(sb);
+  if (why !== undefined) throw new FsError("EOPNOTSUPP", { ...where, detail: why });
+}
+
+function whyUuidStays(sb: Superblock): string | undefined {
+  if (sb.hasCompat(COMPAT_STABLE_INODES)) return "its UUID is never to change (stable_inodes)";
   if (!sb.hasMetadataCsum && sb.hasRoCompat(RO_COMPAT_GDT_CSUM)) {
-    const detail = "the checksums of the group descriptors hold the UUID (uninit_bg)";
-    throw new FsError("EOPNOTSUPP", { ...where, detail });
+    return "the checksums of the group descriptors hold the UUID (uninit_bg)";
   }
-  if (le32(sb.raw, SB.s_journal_dev) !== 0) {
-    throw new FsError("EOPNOTSUPP", { ...where, detail: "the external journal names the UUID" });
+  const isSeeded = sb.hasMetadataCsum || sb.hasIncompat(INCOMPAT_CSUM_SEED);
+  if (sb.hasIncompat(INCOMPAT_EA_INODE) && !isSeeded) {
+    return "the hashes of large attributes hold the UUID (ea_inode)";
   }
+  return le32(sb.raw, SB.s_journal_dev) === 0 ? undefined : "the external journal names the UUID";
+}
+
+/** Throws `EBUSY` if somebody has `sb` mounted, or did not unmount it, as far as its block says. */
+async function checkUnused(bdev: BlockDevice, { mmpBlock, blockBytes }: Superblock): Promise<void> {
+  const block = await readDevice(bdev, mmpBlock * blockBytes, blockBytes);
+  if (le32(block, MMP.mmp_seq) === MMP_SEQ_CLEAN) return;
+  const detail = "multi-mount protection: it is in use, or was not unmounted";
+  throw new FsError("EBUSY", { syscall: "tune", detail });
 }
 
 /** Changes the copy at `offsetBytes`; what is no superblock there is left alone. */
