@@ -6,8 +6,8 @@
  * one; Linux knows that since 4.4. Copies of the superblock are changed too, after the primary one.
  *
  * Left out are UUIDs that more depends on: those of file systems whose descriptors alone have
- * checksums (`uninit_bg`), whose large attributes alone are hashed with them, whose encryption needs
- * that they stay (`stable_inodes`), and whose external journal names them.
+ * checksums (`uninit_bg`), whose large attributes alone are hashed with them, whose encryption
+ * needs that they stay (`stable_inodes`), and whose external journal names them.
  */
 import { type BlockDevice, readDevice } from "../../block/block-device.ts";
 import { flushDevice, writeDevice } from "../../block/write-device.ts";
