@@ -2,7 +2,6 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { type CliResult, quire } from "../../../test/support/run-cli.ts";
-import { withExactArenas } from "../../../test/support/small-arena.ts";
 import { requireTool, runTool, scratchDirectory } from "../../../test/support/tools.ts";
 
 const hasE2fs = ["mke2fs", "e2fsck", "debugfs"].every(requireTool);
@@ -249,7 +248,6 @@ describe.skipIf(!hasE2fs)("what is refused is told in a sentence", () => {
   });
 
   test("every example of what writes runs as it is written", async () => {
-    withExactArenas(); // To grow in one step, `resize` holds what describes 4 GiB at a time.
     const { text: overview } = await quire(["--help"]);
     const commands = overview.slice(overview.indexOf("Commands:"));
     const reading = "info tree ls find du cat stat map manifest get overview".split(" ");

@@ -33,29 +33,34 @@ export function copyGroups(sb: Superblock, first: number): number[] {
   return groups;
 }
 
-/** Blocks that `growResizeInode` changes at most. */
-export function resizeInodeRoom({ from, to, usedReserveBlocks }: Growth): number {
-  if (!to.hasCompat(COMPAT_RESIZE_INODE)) return 0;
-  const hasNewCopies = copyGroups(to, from.groupCount).length > 0;
-  return 2 + usedReserveBlocks + (hasNewCopies ? reservedGdtBlocks(to) : 0);
-}
-
 function damaged(what: string): FsError {
   return new FsError("EUCLEAN", { detail: `resize inode: ${what}; run e2fsck on it` });
 }
 
+/** Reserved blocks of which `growResizeInode` has to be told, 0 if it has nothing to do. */
+export function reservedToChange({ from, to, usedReserveBlocks }: Growth): number {
+  if (!from.hasCompat(COMPAT_RESIZE_INODE)) return 0;
+  const hasNewCopies = copyGroups(to, from.groupCount).length > 0;
+  return hasNewCopies ? reservedGdtBlocks(from) : usedReserveBlocks;
+}
+
 /**
- * Brings inode 7 to what `growth` leaves of the reserve; nothing without one. Restartable.
+ * Brings inode 7 to what `growth` leaves of the reserve, as for the reserved blocks `first` to
+ * `end` - 1 out of `reservedToChange`. Restartable.
  *
  * @throws {FsError} `EUCLEAN` if it is not what it should be before
  */
-export function growResizeInode(writer: ExtWriter, handle: Handle, growth: Growth): void {
+export function growResizeInode(
+  writer: ExtWriter,
+  handle: Handle,
+  growth: Growth,
+  first: number,
+  end: number,
+): void {
   const { from, to, usedReserveBlocks } = growth;
-  const reserved = reservedGdtBlocks(from);
-  if (!from.hasCompat(COMPAT_RESIZE_INODE) || reserved === 0) return;
+  if (first === end) return;
   const oldCopies = copyGroups(from, 1).length;
   const newCopies = copyGroups(to, from.groupCount);
-  if (usedReserveBlocks === 0 && newCopies.length === 0) return;
   const inode = writer.inode(RESIZE_INO);
   const doubleIndirect = le32(inode.iBlock, (DIRECT_BLOCKS + 1) * POINTER_BYTES);
   if (doubleIndirect <= from.firstDataBlock || doubleIndirect >= from.blockCount) {
@@ -65,13 +70,18 @@ export function growResizeInode(writer: ExtWriter, handle: Handle, growth: Growt
   const slots = handle.write(doubleIndirect);
   const slotCount = from.blockBytes / POINTER_BYTES;
   const primaryFirst = primarySuperblockBlock(from) + 1;
-  for (let k = 0; k < reserved; k++) {
+  const slotOf = (k: number): number =>
+    ((from.descriptorBlockCount + k) % slotCount) * POINTER_BYTES;
+  // All that is left, before any of it is changed.
+  for (let k = first; k < reservedGdtBlocks(from); k++) {
+    const blocknr = primaryFirst + from.descriptorBlockCount + k;
+    const found = le32(slots, slotOf(k));
+    if (found !== blocknr) throw damaged(`block ${found} is where ${blocknr} should be`);
+  }
+  for (let k = first; k < end; k++) {
     const index = from.descriptorBlockCount + k;
-    const at = (index % slotCount) * POINTER_BYTES;
+    const at = slotOf(k);
     const blocknr = primaryFirst + index;
-    if (le32(slots, at) !== blocknr) {
-      throw damaged(`block ${le32(slots, at)} is where ${blocknr} should be`);
-    }
     if (k < usedReserveBlocks) {
       putLe32(slots, at, 0);
     } else if (newCopies.length > 0) {

@@ -165,6 +165,15 @@ describe.skipIf(!hasTools)("growing", () => {
     await expectClean(path, stump);
   });
 
+  test.each(["ext2", "ext4"])("%s: in a cache that is too small for one step", async (type) => {
+    const path = freshImage(["-t", type, "-b", "1024"], "40M");
+    const before = await quireManifest(path);
+    const result = await grow(path, 900 * MIB, 4 * MIB);
+    expect(result.groupCount).toBe(113);
+    await expectClean(path, result);
+    expect(await quireManifest(path)).toEqual(before);
+  });
+
   test("the share of blocks that are kept for root stays the same", async () => {
     const path = freshImage(["-t", "ext4", "-b", "1024", "-m", "10"], "40M");
     await grow(path, 80 * MIB);

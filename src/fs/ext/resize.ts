@@ -7,7 +7,8 @@
  *
  *  1. A power cut leaves the old size or the new one: with a journal the switch is one transaction.
  *  2. Without a journal, or where the switch does not fit into one, the image is not valid
- *     meanwhile, and the superblock is written after all else: e2fsck mends the rest.
+ *     meanwhile, and the superblock is written after all else: e2fsck mends the rest. Then the
+ *     switch may take several operations, each as large as the cache allows.
  *  3. No block that is in use is moved.
  *
  * After `fs/ext4/resize.c` (`ext4_resize_fs`, `ext4_flex_group_add`), and the manual of resize2fs.
@@ -29,7 +30,7 @@ import {
   putNewDescriptors,
   writeNewGroups,
 } from "./new-groups.ts";
-import { growResizeInode, resizeInodeRoom } from "./resize-inode.ts";
+import { growResizeInode, reservedToChange } from "./resize-inode.ts";
 import {
   checkGrowable,
   type Growth,
@@ -66,8 +67,11 @@ const CHANGED_FIELDS: readonly number[] = [
   SB.s_r_blocks_count_hi,
   SB.s_overhead_clusters,
 ];
-/** The superblock, the last group's bitmap and descriptors, and what summaries add. */
-const ROOM_BLOCKS = 8;
+/**
+ * The superblock, the last group's bitmap and descriptors, inode 7 and its slots, and what
+ * summaries add.
+ */
+const ROOM_BLOCKS = 10;
 
 /**
  * What `growExt` would do to `bdev`, or to a device of `sizeBytes` that begins like it. Nothing is
@@ -131,7 +135,7 @@ async function growOnce(
   const mount = await mountWritable(bdev, cache, found, options, options.warn);
   let result: GrowResult | undefined;
   try {
-    result = await growMounted(mount, sizeBytes, options.signal);
+    result = await growMounted(mount, sizeBytes, options);
   } catch (thrown) {
     await mount.close().catch(() => undefined);
     throw thrown;
@@ -143,7 +147,7 @@ async function growOnce(
 async function growMounted(
   mount: ExtMount,
   sizeBytes: number,
-  signal: AbortSignal | undefined,
+  { isUnlogged, signal }: WritableOptions,
 ): Promise<GrowResult | undefined> {
   const { core, writer } = mount;
   const before = writer.sb;
@@ -151,27 +155,62 @@ async function growMounted(
   if (growth === undefined) return resultOf(before, undefined);
   const { transactions } = writer;
   await transactions.flush();
-  const neededBlocks =
-    ROOM_BLOCKS + changedDescriptorBlocks(growth).length + resizeInodeRoom(growth);
-  if (neededBlocks > (await transactions.run((handle) => handle.roomBlocks))) return undefined;
+  const roomBlocks = (await transactions.run((handle) => handle.roomBlocks)) - ROOM_BLOCKS;
+  const parts = partsOf(growth, roomBlocks);
+  if (parts.length > 1 && (isUnlogged !== true || roomBlocks < 1)) return undefined;
   const table = new GroupTable(growth.to, core.metadata, primarySuperblockBlock(before), false);
   await writeNewGroups(core.bdev, growth, table, signal);
-  await transactions.run((handle) => switchSize(writer, handle, growth, table), signal);
-  await transactions.flush();
+  signal?.throwIfAborted();
+  for (const part of parts) {
+    await transactions.run((handle) => switchSize(writer, handle, part, table));
+    await transactions.flush();
+  }
   growth.to.raw.set(writer.sb.raw); // With its new free counts.
   await writeSuperblockCopies(core.bdev, growth.to, table);
   return resultOf(growth.from, growth);
 }
 
-/** The operation that makes the file system the larger one. */
-function switchSize(writer: ExtWriter, handle: Handle, growth: Growth, table: GroupTable): void {
+/** What one operation of the switch changes; the last one the superblock too. */
+interface Part {
+  readonly growth: Growth;
+  readonly reserved: readonly [first: number, end: number];
+  readonly descriptorBlocks: readonly number[];
+  readonly isLast: boolean;
+}
+
+/** The switch in parts of at most `roomBlocks` reserved blocks and blocks of descriptors. */
+function partsOf(growth: Growth, roomBlocks: number): Part[] {
+  const reservedCount = reservedToChange(growth);
+  const descriptorBlocks = changedDescriptorBlocks(growth);
+  const count = reservedCount + descriptorBlocks.length;
+  const step = Math.max(1, roomBlocks);
+  const parts: Part[] = [];
+  for (let at = 0; at === 0 || at < count; at += step) {
+    const end = at + step;
+    parts.push({
+      growth,
+      reserved: [Math.min(at, reservedCount), Math.min(end, reservedCount)],
+      descriptorBlocks: descriptorBlocks.slice(
+        Math.max(0, at - reservedCount),
+        Math.max(0, end - reservedCount),
+      ),
+      isLast: end >= count,
+    });
+  }
+  return parts;
+}
+
+/** The operation that makes the file system the larger one, or one of those before it. */
+function switchSize(writer: ExtWriter, handle: Handle, part: Part, table: GroupTable): void {
+  const { growth, reserved, descriptorBlocks, isLast } = part;
   const { from, to } = growth;
   const { superblock } = writer;
   const changed = handle.changedBy(() => {
-    growResizeInode(writer, handle, growth);
-    extendLastGroup(writer, handle, growth);
-    addDescriptors(handle, growth, table);
+    growResizeInode(writer, handle, growth, ...reserved);
+    addDescriptors(handle, growth, table, descriptorBlocks);
+    if (isLast) extendLastGroup(writer, handle, growth);
   });
+  if (!isLast) return;
   const lastIndex = Math.floor((from.groupCount - 1) / from.descriptorsPerBlock);
   changed.add(table.descriptorBlock(lastIndex)); // With the next commit.
   const raw = superblock.edit(handle);
@@ -193,9 +232,14 @@ function extendLastGroup(writer: ExtWriter, handle: Handle, { from, to }: Growth
 }
 
 /** Descriptors of new groups go into those blocks of the table that are there already. */
-function addDescriptors(handle: Handle, growth: Growth, table: GroupTable): void {
+function addDescriptors(
+  handle: Handle,
+  growth: Growth,
+  table: GroupTable,
+  indexes: readonly number[],
+): void {
   const { from } = growth;
-  for (const index of changedDescriptorBlocks(growth)) {
+  for (const index of indexes) {
     const blocknr = table.descriptorBlock(index);
     if (blocknr >= from.blockCount) continue; // It came with its group.
     const isOld = index < from.descriptorBlockCount;
