@@ -12,6 +12,7 @@ import { asRoot, requireTool, runTool, scratchDirectory } from "../../../test/su
 
 const hasTools = ["mke2fs", "e2fsck", "tar"].every(requireTool);
 const hasXattrs = requireTool("setfattr") && requireTool("getfattr");
+const hasAcls = requireTool("setfacl") && requireTool("getfacl");
 const mayCompare = mayCompareWithKernel();
 const scratch = scratchDirectory("archive");
 const source = join(scratch, "source");
@@ -107,6 +108,61 @@ describe.skipIf(!hasTools)("import", () => {
     check(image);
   });
 
+  test("the name of an archive is no file, and what lists a directory is one", async () => {
+    const image = freshImage();
+    const tar = join(scratch, "named.tar");
+    const list = join(scratch, "list");
+    const args = ["-C", source, "--exclude=sparse", "-V", "its name", "-g", list];
+    runTool("tar", [...args, "-cf", tar, "."]);
+    const { exitCode, stderr } = await quire(["import", image, tar]);
+    expect([exitCode, stderr]).toEqual([0, ""]);
+    expect((await quire(["ls", image])).text).toContain("fifo\nfile\nlink\n");
+    check(image);
+  });
+
+  test("what stands behind the end of a stream is taken too", async () => {
+    const tar = join(scratch, "padded.tar");
+    runTool("tar", ["-C", source, "-cf", tar, "empty"]);
+    fs.appendFileSync(tar, new Uint8Array(100_000));
+    let isTaken = false;
+    async function* stdin(): AsyncGenerator<Uint8Array> {
+      yield* pieces(tar, 1000);
+      isTaken = true;
+    }
+    const { exitCode } = await quire(["import", freshImage(), "-"], { stdin: stdin() });
+    expect([exitCode, isTaken]).toEqual([0, true]);
+  });
+
+  test.skipIf(!hasAcls)("access control lists as GNU tar and bsdtar write them", async () => {
+    const tree = join(scratch, "lists");
+    fs.mkdirSync(join(tree, "dir"), { recursive: true });
+    fs.writeFileSync(join(tree, "file"), "", { mode: 0o640 });
+    runTool("setfacl", ["-m", "u:77:r,g:88:rwx", join(tree, "file")]);
+    runTool("setfacl", ["-m", "d:u:99:rwx", join(tree, "dir")]);
+    const wanted = freshImage();
+    await quire(["put", wanted, tree, "/t"]);
+    const lists = await comparable(wanted, "/t");
+    expect(lists.join("").match(/system.posix_acl_/g)?.length).toBe(2);
+    const writers: [string, string[]][] = [["tar", ["--posix", "--acls", "--numeric-owner"]]];
+    if (requireTool("bsdtar")) writers.push(["bsdtar", ["--format=pax", "--acls"]]);
+    for (const [program, args] of writers) {
+      const tar = join(scratch, `lists-${program}.tar`);
+      runTool(program, [...args, "-C", tree, "-cf", tar, "."]);
+      const image = freshImage();
+      const { exitCode, stderr } = await quire(["import", image, tar, "--at", "/t"]);
+      expect([program, exitCode, stderr]).toEqual([program, 0, ""]);
+      expectSameLines(await comparable(image, "/t"), lists);
+      check(image);
+    }
+    const tar = join(scratch, "lists-quire.tar");
+    expect((await quire(["export", wanted, "/t", "-o", tar])).stderr).toBe("");
+    const back = join(scratch, "lists-back");
+    fs.mkdirSync(back);
+    runTool("tar", ["--acls", "-C", back, "-xpf", tar]);
+    const acl = (path: string): string => runTool("getfacl", ["-nc", path]);
+    for (const name of ["file", "dir"]) expect(acl(join(back, name))).toBe(acl(join(tree, name)));
+  });
+
   test("nothing is written outside of --at, nor through symlinks", async () => {
     const image = freshImage();
     await quire(["mkdir", image, "/in", "/out"]);
@@ -158,6 +214,8 @@ describe.skipIf(!hasTools)("export", () => {
     const image = freshImage();
     await quire(["put", image, join(source, "file"), "/file"]);
     const { stdout } = await quire(["export", image, "/file"]);
+    const dash = await quire(["export", image, "/file", "-o", "-"]);
+    expect(dash.stdout.equals(stdout)).toBe(true);
     expect(stdout.length % 10_240).toBe(0);
     expect(runTool("tar", ["-tf", "-"], { input: stdout })).toBe("file\n");
   });

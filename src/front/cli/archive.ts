@@ -79,7 +79,7 @@ export async function runExport(
   options: ExportOptions,
   context: CommandContext,
 ): Promise<void> {
-  const { output } = options;
+  const output = options.output === "-" ? undefined : options.output;
   if (output === undefined && options.json === true) {
     throw new UsageError("--json needs -o TAR: the stream goes to standard output");
   }

@@ -152,8 +152,8 @@ export async function runChown(
 }
 
 /**
- * A value as `setfattr` takes it: `0x` hexadecimal, `0s` base64, else text, quoted or not; in quotes
- * a backslash stands before itself, a quote, or three octal digits of a byte.
+ * A value as `setfattr` takes it: `0x` hexadecimal, `0s` base64, else text, quoted or not; in
+ * quotes a backslash stands before itself, a quote, or three octal digits of a byte.
  */
 export function xattrValue(text: string): Uint8Array {
   const wrong = new UsageError(`--value "${printable(text)}" is not as its first letters say`);

@@ -30,16 +30,14 @@ export function hostXattrs(root: string, isWanted: boolean, onOddName: OnOddName
   if (done.error !== undefined) return NONE;
   const all = parseDump(done.stdout, onOddName);
   if (all.size === 0) return NONE;
-  const rootLength = root.replace(/\/+$/, "").length;
-  return {
-    of: (path) => all.get(pathKey(path)) ?? all.get(withoutSlashes(path, rootLength)) ?? NO_XATTRS,
-  };
+  // With slashes at its end `getfattr` names what is in a root in other ways than we do.
+  const found = new Map([...all].map(([path, xattrs]) => [withoutSlashes(path), xattrs]));
+  return { of: (path) => found.get(withoutSlashes(pathKey(path))) ?? NO_XATTRS };
 }
 
-/** The key of a path whose root is given with slashes at its end, which `getfattr` drops. */
-function withoutSlashes(path: Uint8Array, rootLength: number): string {
-  const key = pathKey(path);
-  return key.slice(0, rootLength) + key.slice(rootLength).replace(/^\/+/, "/").replace(/^\/$/, "");
+/** A path with one slash between names, and none at its end. */
+function withoutSlashes(path: string): string {
+  return path.replace(/\/+/g, "/").replace(/(.)\/$/, "$1");
 }
 
 /** What `getfattr -d` prints: by path, one letter for each byte. */

@@ -274,8 +274,8 @@ async function isLinked(
 }
 
 /**
- * Calls `make` with `place`; where something is there already, with a name beside it that then takes
- * its place, so that at every moment there is the old or the new.
+ * Calls `make` with `place`; where something is there already, with a name beside it, which then
+ * takes its place, so that at every moment there is the old or the new.
  */
 async function replaceName(
   changes: Changes,

@@ -248,7 +248,7 @@ function addArchives(program: Command, context: CommandContext): void {
     "write a tree as a tar stream, with extended attributes, hard links, holes and devices",
     "  quire export disk.img /etc > etc.tar\n  quire export disk.img -o all.tar\n",
   )
-    .option("-o, --output <tar>", "a file instead of standard output")
+    .option("-o, --output <tar>", "a file; - is standard output, as without this option")
     .action((image: string, path: string | undefined, options: ExportOptions) =>
       runExport(image, path ?? "/", options, context),
     );

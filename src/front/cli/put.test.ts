@@ -59,6 +59,61 @@ describe.skipIf(!hasE2fs)("where the copy goes", () => {
     check(image);
   });
 
+  test("slashes at the end of SRC mean nothing, at the end of DEST a directory", async () => {
+    const image = freshImage();
+    for (const [at, end] of ["", "/", "//", "/."].entries()) {
+      const { exitCode, stderr } = await quire(["put", image, `${source}${end}`, `/copy-${at}/`]);
+      expect([end, exitCode, stderr]).toEqual([end, 0, ""]);
+    }
+    const lines = await Promise.all(
+      [0, 1, 2, 3].map(async (at) => {
+        const all = await quireManifest(image, { args: [`/copy-${at}`] });
+        return all.map((line) => line.replace(/"(?:ino|atime_ns)":"?\d+"?,/g, ""));
+      }),
+    );
+    if (hasXattrs) expect(lines[0]!.join("")).toContain('"user.note":"AP+A"');
+    for (const at of [1, 2, 3]) expect(lines[at]).toEqual(lines[0]);
+    const file = await quire(["put", image, join(source, "file"), "/none/"]);
+    expect([file.exitCode, file.stderr]).toEqual([
+      1,
+      "quire: ENOTDIR: not a directory, put '/none/'\n",
+    ]);
+    check(image);
+  });
+
+  test("the content of SRC/. goes into DEST itself", async () => {
+    const image = freshImage();
+    await quire(["mkdir", image, "/into"]);
+    await quire(["put", image, join(source, "file"), "/into/kept"]);
+    for (const end of [".", "./", "dir/..", "dir/sub/../../."]) {
+      const put = await quire(["put", image, `${source}/${end}`, "/into"]);
+      expect([end, put.exitCode, put.stderr]).toEqual([end, 0, ""]);
+    }
+    expect((await quire(["ls", image, "/into"])).text).toBe("dir\nfile\nkept\n");
+    const file = join(source, "file");
+    expect((await quire(["put", image, `${source}/dir/.`, file, "/into"])).stderr).toBe("");
+    expect((await quire(["ls", image, "/into"])).text).toContain("hard\nkept\nlink\nscript\n");
+    check(image);
+  });
+
+  test("a directory that cannot be made is told once, not for each file in it", async () => {
+    const image = freshImage();
+    const tree = join(scratch, "in-the-way");
+    for (const name of ["dir", "end"]) fs.mkdirSync(join(tree, name, "sub"), { recursive: true });
+    for (const name of ["dir/a", "dir/sub/b", "dirt"]) fs.writeFileSync(join(tree, name), "");
+    await quire(["touch", image, "/new"]);
+    const whole = await quire(["put", image, tree, "/new"]);
+    expect(whole.stderr).toBe("quire: ENOTDIR: not a directory '/new': a file is there already\n");
+    await quire(["mkdir", image, "/tree"]);
+    await quire(["touch", image, "/tree/dir"]);
+    const part = await quire(["put", image, `${tree}/.`, "/tree"]);
+    expect(part.stderr).toBe(
+      "quire: ENOTDIR: not a directory '/tree/dir': a file is there already\n",
+    );
+    expect((await quire(["ls", image, "/tree"])).text).toBe("dir\ndirt\nend\n");
+    check(image);
+  });
+
   test("several SRC need a directory", async () => {
     const image = freshImage();
     const sources = [join(source, "file"), join(source, "dir")];

@@ -3,8 +3,8 @@
  * itself, as `cp -a` copies.
  */
 import { lstatSync } from "node:fs";
-import { basename, resolve } from "node:path";
 import type { FileSystem, VfsInode } from "../../fs/vfs.ts";
+import { equalBytes } from "../../lib/bytes.ts";
 import { FsError } from "../../lib/errno.ts";
 import { lastNameOf } from "../last-name.ts";
 import type { TreeEntry, TreeSource } from "../tree/tree-entry.ts";
@@ -34,6 +34,7 @@ export interface CopyOptions extends WriteOptions {
 }
 
 const encoder = new TextEncoder();
+const SLASH = 0x2f;
 
 /** What is done with an entry, in words. */
 export function actionText(path: Uint8Array, entry: TreeEntry, action: TreeAction): string {
@@ -106,19 +107,36 @@ export async function writeTree(
       report(new Error(`left out the attribute ${name} of ${path}: ${why}`), context);
     },
   });
+  let failed: Uint8Array | undefined;
   for await (const entry of source) {
+    if (failed !== undefined && liesBelow(entry.path, failed)) continue;
+    const { failedCount } = changes;
     await changes.attempt(() => writer.add(entry));
+    // Told once: what is in a directory that cannot be there cannot be there either.
+    const isFailed = changes.failedCount > failedCount && entry.type === "directory";
+    failed = isFailed ? entry.path : undefined;
     for (const text of texts.splice(0)) await changes.note(text);
     progress.add(1, 0);
   }
   if (!changes.isDryRun) await writer.finish();
 }
 
-/** The last name of a path of this machine, also of `.` and `dir/..`. */
-function hostNameOf(source: string): Uint8Array {
-  const name = basename(resolve(source));
-  if (name === "") throw new UsageError(`"${printable(source)}" has no name: give DEST a new one`);
-  return encoder.encode(name);
+function liesBelow(path: Uint8Array, directory: Uint8Array): boolean {
+  const { length } = directory;
+  if (length === 0) return path.length > 0;
+  return path[length] === SLASH && equalBytes(path.subarray(0, length), directory);
+}
+
+/**
+ * The last name of a path of this machine, as it is written; undefined for `.` and `..`, whose
+ * content goes into DEST itself, as cp has it.
+ */
+function hostNameOf(source: string): Uint8Array | undefined {
+  const last = lastNameOf(encoder.encode(source));
+  if (last.kind === "/") {
+    throw new UsageError(`"${printable(source)}" has no name: give DEST a new one`);
+  }
+  return last.kind === "name" ? last.name : undefined;
 }
 
 /** False for what is no directory; what is missing is told of later. */

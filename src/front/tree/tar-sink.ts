@@ -8,6 +8,7 @@
 import type { Timespec } from "../../fs/vfs.ts";
 import { FsError } from "../../lib/errno.ts";
 import { roundUp } from "../../lib/units.ts";
+import { recordsOfXattrs } from "./tar-attributes.ts";
 import {
   encodeHeader,
   encodePax,
@@ -114,9 +115,8 @@ export class TarSink {
     if (entry.mtime.nsec !== 0 || mtimeSec < 0 || mtimeSec > SIZE_MAX) {
       text("mtime", timeText(entry.mtime));
     }
-    for (const [key, value] of entry.linkTo === undefined ? entry.xattrs : []) {
-      records.set(`SCHILY.xattr.${key}`, value);
-    }
+    const attributes = entry.linkTo === undefined ? recordsOfXattrs(entry.xattrs) : [];
+    for (const [key, value] of attributes) records.set(key, value);
     if (records.size > 0) await this.#records(records, entry);
     const shown = isSparse ? encoder.encode("GNUSparseFile.0/file") : name;
     await this.#write(encodeHeader({ ...headerOf(entry), name: shown, type, linkName, sizeBytes }));

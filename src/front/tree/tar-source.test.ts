@@ -1,6 +1,8 @@
 import { describe, expect, test } from "vitest";
+import { aclFromUser, aclToText } from "../../fs/ext/acl.ts";
 import { FsError } from "../../lib/errno.ts";
 import { Random } from "../../lib/random.ts";
+import { aclOfText } from "./tar-attributes.ts";
 import { decodePax, encodePax, tarNumber } from "./tar-header.ts";
 import { TarSink } from "./tar-sink.ts";
 import { tarEntries } from "./tar-source.ts";
@@ -84,7 +86,12 @@ const SAMPLES: readonly TreeEntry[] = [
   entry("link", { type: "symlink", target: encoder.encode("x".repeat(300)) }),
   entry("hard", { linkTo: encoder.encode("dir/plain") }),
   entry("device", { type: "block", rdevMajor: 259, rdevMinor: 70_000 }),
-  entry("attributes", { xattrs: new Map([["user.x", Uint8Array.of(0, 10, 255, 61)]]) }),
+  entry("attributes", {
+    xattrs: new Map([
+      ["user.x", Uint8Array.of(0, 10, 255, 61)],
+      ["user.a=b%3D\n", Uint8Array.of(61)],
+    ]),
+  }),
 ];
 
 describe("tar streams", () => {
@@ -128,6 +135,21 @@ describe("tar streams", () => {
       expect({ seed: SEED, round, isSound, outcome: isSound ? null : outcome }).toMatchObject({
         isSound: true,
       });
+    }
+  });
+
+  test.each([
+    ["user::rw-,user:7:r--,group::r--,mask::r--,other::---", undefined],
+    ["user::rw-\nuser:7:r--\t#effective:r--\ngroup::r--\nmask::r--\nother::---\n", undefined],
+    ["default:u::rw-,o::---,m:r--,u:daemon:r--:7,g::r--", undefined],
+    ["user::rw-,user:daemon:r--", 'names "daemon", whose number is not known'],
+    ["nobody::rw-", "is no entry of an access control list"],
+    ["user::rwz", "is no entry of an access control list"],
+  ])("the access control list %j", (text, sentence) => {
+    if (sentence !== undefined) expect(() => aclOfText(text)).toThrow(sentence);
+    else {
+      const shown = aclToText(aclFromUser(aclOfText(text)));
+      expect(shown).toBe("user::rw-,user:7:r--,group::r--,mask::r--,other::---");
     }
   });
 

@@ -12,6 +12,7 @@ import type { FileType, Timespec } from "../../fs/vfs.ts";
 import { FsError } from "../../lib/errno.ts";
 import { MIB, roundUp } from "../../lib/units.ts";
 import { ByteReader } from "./byte-reader.ts";
+import { modeOfXattrs, xattrsOfRecords } from "./tar-attributes.ts";
 import {
   decodeHeader,
   decodePax,
@@ -39,12 +40,12 @@ const TYPES: ReadonlyMap<string, FileType> = new Map([
   ["5", "directory"],
   ["6", "fifo"],
   ["7", "file"],
+  ["D", "directory"],
   ["S", "file"],
 ]);
 /** Records and long names of one file at most. */
 const RECORD_BYTES_MAX = 16 * MIB;
 const CHUNK_BYTES = MIB;
-const XATTR_PREFIX = "SCHILY.xattr.";
 const SLASH = 0x2f;
 
 /** What is asked of a stream. */
@@ -97,11 +98,22 @@ class TarReader {
       for (;;) {
         this.#options.signal?.throwIfAborted();
         const entry = await this.#next();
-        if (entry === undefined) return;
+        if (entry === undefined) {
+          await this.#drain();
+          return;
+        }
         if (entry !== "left out") yield entry;
       }
     } finally {
       await this.#reader.close();
+    }
+  }
+
+  /** What fills a stream up behind its end is taken too: who writes it would fail else. */
+  async #drain(): Promise<void> {
+    for (let length = 1; length > 0; ) {
+      this.#options.signal?.throwIfAborted();
+      length = (await this.#reader.some(CHUNK_BYTES)).length;
     }
   }
 
@@ -140,6 +152,11 @@ class TarReader {
 
   /** True if the header was about the next file only. */
   async #takeExtra(header: TarHeader, extras: Extras): Promise<boolean> {
+    if (header.type === "V") {
+      // The name of the whole archive.
+      this.#leftBytes = roundUp(header.sizeBytes, TAR_BLOCK_BYTES);
+      return true;
+    }
     if (!"gxLK".includes(header.type)) return false;
     if (header.sizeBytes > RECORD_BYTES_MAX) throw tooLarge();
     const data = await this.#reader.needed(header.sizeBytes);
@@ -177,10 +194,11 @@ class TarReader {
       const sparse = await this.#sparseMap(header, block, extras);
       const isLink = header.type === "1";
       const isFile = type === "file" && !isLink;
+      const xattrs = isLink ? NO_XATTRS : this.#xattrs(records, rawPath);
       return {
         path: pathOfNames(namesOfPath(rawPath)),
         type,
-        mode: header.mode & 0o7777,
+        mode: modeOfXattrs(header.mode & 0o7777, xattrs),
         uid: recordNumber(records, "uid") ?? header.uid,
         gid: recordNumber(records, "gid") ?? header.gid,
         mtime: timeRecord(bytesOf("mtime")) ?? { sec: header.mtimeSec, nsec: 0 },
@@ -189,18 +207,29 @@ class TarReader {
         rdevMinor: header.devMinor,
         target: type === "symlink" ? linkName : undefined,
         linkTo: isLink ? pathOfNames(namesOfPath(linkName)) : undefined,
-        xattrs: isLink ? NO_XATTRS : xattrsOf(records),
+        xattrs,
         sizeBytes: isFile ? (sparse?.sizeBytes ?? bodyBytes) : 0,
         dataBytes: bodyBytes,
         content: isFile ? () => this.#content(bodyBytes, sparse) : undefined,
       };
     } catch (error) {
       if (this.#options.onError === undefined || !(error instanceof FsError)) throw error;
-      const { code, detail } = error;
-      const path = new TextDecoder().decode(rawPath);
-      this.#options.onError(rawPath, new FsError(code, { syscall: "read", path, detail }));
+      this.#told(rawPath, error);
       return "left out";
     }
+  }
+
+  /** What cannot be used of them is told of, and the file has the others. */
+  #xattrs(records: PaxRecords, rawPath: Uint8Array): ReadonlyMap<string, Uint8Array> {
+    return xattrsOfRecords(records, (error) => {
+      if (this.#options.onError === undefined) throw error;
+      this.#told(rawPath, error);
+    });
+  }
+
+  #told(rawPath: Uint8Array, { code, detail }: FsError): void {
+    const path = new TextDecoder().decode(rawPath);
+    this.#options.onError?.(rawPath, new FsError(code, { syscall: "read", path, detail }));
   }
 
   async #sparseMap(
@@ -265,14 +294,6 @@ function timeRecord(value: Uint8Array | undefined): Timespec | undefined {
   const nsec = Number((match[3] ?? "").slice(0, 9).padEnd(9, "0"));
   if (match[1] === "") return { sec, nsec };
   return nsec === 0 ? { sec: -sec, nsec } : { sec: -sec - 1, nsec: 1_000_000_000 - nsec };
-}
-
-function xattrsOf(records: PaxRecords): ReadonlyMap<string, Uint8Array> {
-  const xattrs = new Map<string, Uint8Array>();
-  for (const [key, value] of records) {
-    if (key.startsWith(XATTR_PREFIX)) xattrs.set(key.slice(XATTR_PREFIX.length), value);
-  }
-  return xattrs.size === 0 ? NO_XATTRS : xattrs;
 }
 
 /**

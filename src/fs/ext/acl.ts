@@ -24,7 +24,7 @@ export const ACL_GROUP = 0x08;
 export const ACL_MASK = 0x10;
 export const ACL_OTHER = 0x20;
 /** The id of entries whose tag says who is meant. */
-const ACL_UNDEFINED_ID = 0xffff_ffff;
+export const ACL_UNDEFINED_ID = 0xffff_ffff;
 
 const TAG_WORDS: ReadonlyMap<number, string> = new Map([
   [ACL_USER_OBJ, "user"],
