@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { runs } from "../../test/support/runs.ts";
+import { withExactArenas } from "../../test/support/small-arena.ts";
 import { AssertionError } from "../lib/assert.ts";
 import { KIB, MIB, PAGE_BYTES } from "../lib/units.ts";
 import { Arena } from "./arena.ts";
@@ -34,6 +35,7 @@ test("the reserve is 64 frames, or a 16th of a small arena, and is kept for who 
 });
 
 test("blocks of the chain are made one after the other, and each run lies in one", () => {
+  withExactArenas(); // It has more than two blocks.
   const arena = Arena.create({ sizeBytes: 5 * MIB, blockBytes: 2 * MIB });
   const buffers = new Set<ArrayBufferLike>();
   for (let run = 0; run < 4; run++) {

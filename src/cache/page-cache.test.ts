@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { CachedFile } from "../../test/support/cached-file.ts";
 import { ScriptedFile } from "../../test/support/scripted-file.ts";
+import { withExactArenas } from "../../test/support/small-arena.ts";
 import { VirtualClock } from "../lib/clock.ts";
 import { EINTR, EIO } from "../lib/errno.ts";
 import { KIB, MIB, PAGE_BYTES } from "../lib/units.ts";
@@ -10,6 +11,7 @@ import { filemapGetFolio, filemapGrabFolio, readMappingFolio } from "./mapping-f
 import { PageCache } from "./page-cache.ts";
 
 test("windows and folios stay small beside a small arena", () => {
+  withExactArenas(); // And beside a large one they are not.
   const clock = new VirtualClock();
   const large = new PageCache({ clock });
   expect([large.raPages, large.maxOrder, large.arena.frameCount]).toEqual([256, 8, 65536]);

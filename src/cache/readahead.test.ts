@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { CachedFile } from "../../test/support/cached-file.ts";
+import { withExactArenas } from "../../test/support/small-arena.ts";
 import { AssertionError } from "../lib/assert.ts";
 import { KIB, MIB, PAGE_BYTES } from "../lib/units.ts";
 import { openCacheFile } from "./cache-file.ts";
@@ -10,6 +11,7 @@ import { forcePageCacheRa, type ReadaheadControl } from "./readahead.ts";
 const LARGE = { sizeBytes: 64 * MIB, arenaBytes: 64 * MIB, maxOrder: 8, raPages: 256 };
 
 test("each window of a stream comes in larger folios, up to one of 1 MiB", async () => {
+  withExactArenas(); // How large folios are depends on the size of the arena.
   const fixture = new CachedFile(LARGE);
   for (let pos = 0; pos < 8 * MIB; pos += MIB) await fixture.read(pos, MIB);
   const orders = fixture.script.reads.map(({ folios }) => folios.map(({ order }) => order));
@@ -28,6 +30,7 @@ test("each window of a stream comes in larger folios, up to one of 1 MiB", async
 });
 
 test("where no large run of frames is free, smaller folios make up the window", async () => {
+  withExactArenas(); // How large folios are depends on the size of the arena.
   const fixture = new CachedFile({ ...LARGE, arenaBytes: 16 * MIB });
   const { cache, script, file } = fixture;
   // Seven of eight frames are free, and 64 in the reserve: no run of 128.
@@ -121,6 +124,7 @@ test("a reader that misses waits until its window is submitted", async () => {
 });
 
 test("forced readahead comes in chunks of 2 MiB, and skips what is cached", async () => {
+  withExactArenas(); // For 1200 pages at a time.
   const fixture = new CachedFile({ ...LARGE, ioPages: 2048 });
   await forcePageCacheRa(fixture.file, 0, 1200);
   expect(fixture.script.log).toEqual(["0-511", "512-1023", "1024-1199"]);

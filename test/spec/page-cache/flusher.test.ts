@@ -7,6 +7,7 @@ import { syncInodeMetadata, writeInodeNow } from "../../../src/cache/write-inode
 import { WB_SYNC_ALL } from "../../../src/cache/writeback-control.ts";
 import { MIB, PAGE_BYTES } from "../../../src/lib/units.ts";
 import { FlushedVolume } from "../../support/flushed-volume.ts";
+import { withExactArenas } from "../../support/small-arena.ts";
 
 const SECOND_MS = 1000;
 
@@ -55,6 +56,7 @@ test("W106 the eldest is written first, and what is younger than 30 seconds is n
 });
 
 test("W107 a large file is written in slices, so that it does not starve a small one", async () => {
+  withExactArenas(); // For 5000 dirty pages at a time.
   const volume = new FlushedVolume({ arenaBytes: 64 * MIB, pagesPerSecond: 0 });
   const big = volume.openFile("b");
   const small = volume.openFile("s");
@@ -159,6 +161,7 @@ test("W111 a file whose pages are all refused is tried once a tick", async () =>
 });
 
 test("W112 background work gives way to a sync after the slice that it is at", async () => {
+  withExactArenas(); // For more dirty pages than a slice has.
   const volume = new FlushedVolume({ arenaBytes: 16 * MIB });
   const big = volume.openFile("b");
   const other = volume.openFile("o");
