@@ -14,14 +14,15 @@ import { MemoryStore } from "../../src/store/memory-store.ts";
 import { makeImage } from "../support/ext-images.ts";
 import { expectKernelManifest, mayCompareWithKernel } from "../support/manifest.ts";
 import { nodeSide, quireSide, RandomTree } from "../support/random-tree.ts";
-import { seeds } from "../support/runs.ts";
+import { runs, seeds } from "../support/runs.ts";
 import { requireTool, runTool, scratchDirectory } from "../support/tools.ts";
 import { VirtualTime } from "../support/virtual-time.ts";
 
 const mayRun = mayCompareWithKernel() && requireTool("e2fsck");
 const scratch = scratchDirectory("random-operations");
 const TURNS = 5;
-const STEPS = 300;
+/** In each turn of quire's; in a simulation a run is of more than 10,000. */
+const STEPS = runs(1) > 1 ? 2000 : 300;
 
 interface Row {
   readonly title: string;
