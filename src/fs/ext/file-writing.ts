@@ -10,23 +10,20 @@ import { filemapFdatawriteRange } from "../../cache/filemap-flush.ts";
 import { pagecacheIsizeExtended } from "../../cache/truncate.ts";
 import { type Errno, FsError } from "../../lib/errno.ts";
 import { andThen, isPromise, type MaybeAsync } from "../../lib/maybe.ts";
-import { FILE_BYTES_MAX, roundUp } from "../../lib/units.ts";
+import { roundUp } from "../../lib/units.ts";
 import { blockTruncatePage } from "../../mapping/buffer-write.ts";
 import type { GetBlock } from "../../mapping/get-block.ts";
 import type { IomapOps } from "../../mapping/iomap/iomap.ts";
 import { iomapZeroRange } from "../../mapping/iomap/zero-range.ts";
 import { shouldJournalData } from "./data-mode.ts";
+import { fileBytesMax } from "./file-limits.ts";
 import type { FileMappings } from "./file-ops.ts";
 import { extGetBlock } from "./get-block.ts";
 import type { Handle } from "./handle.ts";
-import { indirectReachBytes } from "./indirect.ts";
 import type { ExtInode, TimeName } from "./inode.ts";
 import { extIomapWriteOps, extWriteHooks } from "./iomap-write.ts";
 import { APPEND_FL, IMMUTABLE_FL } from "./layout.ts";
 import type { ExtWriter } from "./writer.ts";
-
-/** Blocks that an extent tree can name; the last number stands for the end. */
-const EXTENT_BLOCKS_MAX = 0xffff_ffff;
 
 /** What functions that change content work with. */
 export interface FileWriting {
@@ -46,10 +43,7 @@ export function fileWriting(ctx: ExtWriter, mappings: FileMappings): FileWriting
 
 /** Bytes of the longest file of the kind that `inode` is (`s_maxbytes`, `s_bitmap_maxbytes`). */
 export function maxFileBytes(ctx: ExtWriter, inode: ExtInode): number {
-  const { blockBytes } = ctx.sb;
-  const reach = inode.hasExtents || inode.isInline ? EXTENT_BLOCKS_MAX * blockBytes : Infinity;
-  const map = Number.isFinite(reach) ? reach : indirectReachBytes(blockBytes);
-  return Math.min(map, FILE_BYTES_MAX);
+  return fileBytesMax(ctx.sb, inode.hasExtents || inode.isInline);
 }
 
 /**
