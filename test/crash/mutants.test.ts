@@ -24,12 +24,14 @@ const STATES = 200;
 async function findIn(
   steps: readonly string[],
   seeds: readonly number[],
-  prepare?: (volume: Volume) => void,
+  prepare: (volume: Volume) => void = () => undefined,
 ): Promise<{ readonly seed: number; readonly complaint: string } | undefined> {
   const base = await baseOf("ext4-1k", scratch);
-  const explorer = new CrashExplorer(base, new Fsck(join(scratch, "fsck.img"), base.bytes), 10);
+  const explorer = new CrashExplorer(base, new Fsck(join(scratch, "fsck.img"), base.bytes), {
+    checkEvery: 10,
+  });
   for (const seed of seeds) {
-    await explorer.explore(await record(base, steps, seed, prepare), { states: STATES });
+    await explorer.explore(await record(base, steps, seed, { prepare }), { states: STATES });
     const [first] = explorer.violations;
     if (first !== undefined) return { seed, complaint: first.complaint };
   }

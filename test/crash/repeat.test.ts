@@ -28,6 +28,11 @@ const LINES: readonly (readonly [what: string, line: string])[] = [
     "a file that was preallocated, and replaces another",
     "ext4-1k | 0 | tmpfile a/y 5000; fallocate a/y 0 6000; rename a/y b/x; fsyncdir b | 14 none",
   ],
+  [
+    "data that was written, not flushed, before its inode, without a journal",
+    "ext2-1k | 8 | write a/x 10500 503; fdatasync a/x | 10 but 0",
+  ],
+  ["the same with extents", "ext4-bare | 14 | append a/x 2229; fdatasync a/x | 10 none"],
 ];
 
 test.skipIf(!hasTools).each(LINES)("%s is what it should be", async (_what, line) => {

@@ -3,12 +3,21 @@
  * filled, and with every free byte poisoned.
  *
  *     /a/x  10,000 bytes   /b/x  3,000 bytes   /b/d/  empty      /a/y, /b/y  there is room for
+ *                         user.k                             new in /b: with its ACL
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { StoreBlockDevice } from "../../../src/block/block-device.ts";
 import { PageCache } from "../../../src/cache/page-cache.ts";
 import { openVolume, type Volume } from "../../../src/front/volume.ts";
+import {
+  ACL_GROUP_OBJ,
+  ACL_MASK,
+  ACL_OTHER,
+  ACL_USER,
+  ACL_USER_OBJ,
+  aclToUser,
+} from "../../../src/fs/ext/acl.ts";
 import { mountExt } from "../../../src/fs/ext/ext-fs.ts";
 import { Random } from "../../../src/lib/random.ts";
 import { KIB, MIB, SECTOR_BYTES } from "../../../src/lib/units.ts";
@@ -16,42 +25,69 @@ import { MemoryStore } from "../../../src/store/memory-store.ts";
 import type { Store } from "../../../src/store/store.ts";
 import { runTool } from "../../support/tools.ts";
 import { CrashClock } from "./crash-clock.ts";
+import { type FoundTree, POISON, readFound } from "./crash-oracle.ts";
 
 const RECOVERY_ARENA_BYTES = MIB / 2;
 
-/** What free space is filled with. No file has it. */
-export const POISON = 0xdb;
-
 /** Kinds of file systems. */
-export type ConfigName = "ext4-1k" | "ext4-4k" | "ext3-1k" | "ext2";
+export type ConfigName =
+  | "ext4-1k"
+  | "ext4-4k"
+  | "ext3-1k"
+  | "ext3-4k"
+  | "ext2-1k"
+  | "ext2-4k"
+  /** Extents and checksums, and no journal. */
+  | "ext4-bare"
+  /** Commits that wait for no data. */
+  | "ext4-writeback"
+  | "ext3-writeback"
+  | "ext4-inline"
+  | "ext4-orphan-file"
+  | "ext4-fast-commit"
+  /** As it was before there were checksums. */
+  | "ext4-plain";
 
 interface Config {
+  readonly kib: number;
+  readonly size: string;
   /** Options of mke2fs. */
   readonly args: readonly string[];
-  readonly size: string;
-  readonly blockBytes: number;
+  readonly data?: "ordered" | "writeback";
 }
 
 const CONFIGS: Readonly<Record<ConfigName, Config>> = {
-  "ext4-1k": { args: ["-t", "ext4", "-b", "1024"], size: "4M", blockBytes: KIB },
-  "ext4-4k": {
-    args: ["-t", "ext4", "-b", "4096", "-J", "size=4"],
-    size: "10M",
-    blockBytes: 4 * KIB,
-  },
-  "ext3-1k": { args: ["-t", "ext3", "-b", "1024"], size: "4M", blockBytes: KIB },
-  ext2: { args: ["-t", "ext2", "-b", "1024"], size: "4M", blockBytes: KIB },
+  "ext4-1k": { kib: 1, size: "4M", args: ["-t", "ext4"] },
+  "ext4-4k": { kib: 4, size: "10M", args: ["-t", "ext4", "-J", "size=4"] },
+  "ext3-1k": { kib: 1, size: "4M", args: ["-t", "ext3"] },
+  "ext3-4k": { kib: 4, size: "10M", args: ["-t", "ext3", "-J", "size=4"] },
+  "ext2-1k": { kib: 1, size: "2M", args: ["-t", "ext2"] },
+  "ext2-4k": { kib: 4, size: "2M", args: ["-t", "ext2"] },
+  "ext4-bare": { kib: 1, size: "2M", args: ["-t", "ext4", "-O", "^has_journal"] },
+  "ext4-writeback": { kib: 1, size: "4M", args: ["-t", "ext4"], data: "writeback" },
+  "ext3-writeback": { kib: 1, size: "4M", args: ["-t", "ext3"], data: "writeback" },
+  "ext4-inline": { kib: 1, size: "4M", args: ["-t", "ext4", "-O", "inline_data"] },
+  "ext4-orphan-file": { kib: 1, size: "4M", args: ["-t", "ext4", "-O", "orphan_file"] },
+  "ext4-fast-commit": { kib: 1, size: "6M", args: ["-t", "ext4", "-O", "fast_commit"] },
+  "ext4-plain": { kib: 1, size: "4M", args: ["-t", "ext4", "-O", "^metadata_csum,^64bit"] },
 };
+
+/** All of them. */
+export const CONFIG_NAMES = Object.keys(CONFIGS) as readonly ConfigName[];
 
 /** A file system to start from. */
 export interface CrashBase {
   readonly name: ConfigName;
   readonly bytes: Uint8Array;
+  readonly blockBytes: number;
+  /** Files have extents, and no block maps. */
+  readonly hasExtents: boolean;
+  /** How data and journal are to go together; undefined for the default. */
+  readonly data: "ordered" | "writeback" | undefined;
   /** Sectors of the journal, whose content says nothing once it is empty. */
   readonly journalSectors: ReadonlySet<number>;
-  /** Content and inode numbers of what is there, by path. */
-  readonly files: ReadonlyMap<string, { readonly ino: number; readonly content: Uint8Array }>;
-  readonly dirs: ReadonlyMap<string, number>;
+  /** What is there. */
+  readonly tree: FoundTree;
 }
 
 /** Bytes of files: none is zero or poison, and those of two seeds differ nearly everywhere. */
@@ -60,9 +96,14 @@ export function fileBytes(seed: number, count: number): Uint8Array {
 }
 
 /** Opens what is in `store`, with a small cache and nothing from outside. */
-export function openCrashed(store: Store, clock: CrashClock, writable: boolean): Promise<Volume> {
+export function openCrashed(
+  store: Store,
+  clock: CrashClock,
+  writable: boolean,
+  data?: CrashBase["data"],
+): Promise<Volume> {
   const random = new Random(1);
-  return openVolume(store, { writable, clock, random, cache: 4 * MIB, atime: "noatime" });
+  return openVolume(store, { writable, clock, random, cache: 4 * MIB, atime: "noatime", data });
 }
 
 /**
@@ -78,6 +119,20 @@ export async function recoverCrashed(store: Store, clock: CrashClock): Promise<v
   await device.close();
 }
 
+/** `ACL_UNDEFINED_ID`: of an entry that says by itself whom it is about. */
+const NOBODY = 0xffff_ffff;
+
+/** An access control list by which the owner, user 1000 and the group may do `perm` of rwx. */
+export function aclBytes(perm: number): Uint8Array {
+  return aclToUser([
+    { tag: ACL_USER_OBJ, perm: 6, id: NOBODY },
+    { tag: ACL_USER, perm, id: 1000 },
+    { tag: ACL_GROUP_OBJ, perm, id: NOBODY },
+    { tag: ACL_MASK, perm, id: NOBODY },
+    { tag: ACL_OTHER, perm: 0, id: NOBODY },
+  ]);
+}
+
 async function fill(volume: Volume): Promise<void> {
   const { fs } = volume;
   for (const dir of ["/a", "/b", "/b/d", "/old"]) await fs.mkdir(dir);
@@ -86,6 +141,8 @@ async function fill(volume: Volume): Promise<void> {
   await volume.sync();
   await fs.writeFile("/a/x", fileBytes(1, 10_000));
   await fs.writeFile("/b/x", fileBytes(2, 3000));
+  await fs.setXattr("/b/x", "user.k", fileBytes(3, 40));
+  await fs.setXattr("/b", "system.posix_acl_default", aclBytes(5));
   for (let n = 0; n < 10; n++) await fs.unlink(`/old/${n}`);
   await fs.rmdir("/old");
 }
@@ -111,10 +168,12 @@ function journalSectorsOf(path: string, blockBytes: number): Set<number> {
 
 /** Makes the file system `name` in the directory `scratch`. */
 export async function makeBase(name: ConfigName, scratch: string): Promise<CrashBase> {
-  const { args, size, blockBytes } = CONFIGS[name];
+  const { args, size, kib, data } = CONFIGS[name];
+  const blockBytes = kib * KIB;
   const path = join(scratch, `${name}.img`);
   const uuid = "01234567-89ab-cdef-0123-456789abcdef";
-  const common = ["-F", "-q", "-N", "64", "-m", "0", "-U", uuid, "-E", `hash_seed=${uuid}`];
+  const fixed = ["-U", uuid, "-E", `hash_seed=${uuid}`];
+  const common = ["-F", "-q", "-N", "64", "-m", "0", "-b", String(blockBytes), ...fixed];
   const env = { E2FSPROGS_FAKE_TIME: "1690000000" };
   runTool("mke2fs", [...common, ...args, path, size], { env });
   const bytes = new Uint8Array(readFileSync(path));
@@ -124,17 +183,10 @@ export async function makeBase(name: ConfigName, scratch: string): Promise<Crash
   await clock.run(volume.close());
   const filled = await clock.run(openCrashed(new MemoryStore(bytes), clock, false));
   await clock.run(poison(filled, bytes));
-  const files = new Map<string, { ino: number; content: Uint8Array }>();
-  for (const file of ["a/x", "b/x"]) {
-    const { ino } = await clock.run(filled.fs.stat(`/${file}`));
-    const content = Uint8Array.from(await clock.run(filled.fs.readFile(`/${file}`)));
-    files.set(file, { ino, content });
-  }
-  const dirs = new Map<string, number>();
-  for (const dir of ["a", "b", "b/d"]) {
-    dirs.set(dir, (await clock.run(filled.fs.stat(`/${dir}`))).ino);
-  }
+  const tree = await clock.run(readFound(filled));
+  const hasJournal = filled.fileSystem.describe()["journal"] !== null;
   await clock.run(filled.close());
-  const journalSectors = name === "ext2" ? new Set<number>() : journalSectorsOf(path, blockBytes);
-  return { name, bytes, journalSectors, files, dirs };
+  const journalSectors = hasJournal ? journalSectorsOf(path, blockBytes) : new Set<number>();
+  const hasExtents = name.startsWith("ext4");
+  return { name, bytes, blockBytes, hasExtents, data, journalSectors, tree };
 }

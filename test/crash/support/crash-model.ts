@@ -4,6 +4,7 @@
  *     trees     0: as it was    1: after create a/y    2: after rename ..        in order
  *     content   of each file: 0: empty    1: 5000 bytes    2: cut to 100 ..     in order
  *     promises  at time 17: tree 2, content 1 of a/y                            fsync returned
+ *               at time 21: content 2 of a/y, bytes 0 to 100                   a write with O_DSYNC
  *
  * A tree is that of one moment, whole; so is each byte of a file, with the promise below and what
  * had been begun above. Times are numbers of events of the disk.
@@ -21,26 +22,46 @@ export interface CrashContent {
   readonly isResized: boolean;
 }
 
-/** A file, directory or symlink, whatever names it has. */
+/** What a node is to whoever looks, beside its number, names and content. */
+export interface CrashAttributes {
+  mode: number;
+  readonly xattrs: Map<string, string>;
+}
+
+/** `born` of a node that was made without a name. */
+export const NAMELESS = -1;
+
+/** What a name leads to. */
+export type CrashKind = "file" | "directory" | "symlink" | "special";
+
+/** A file, directory, symlink or pipe, whatever names it has. */
 export class CrashNode {
-  readonly kind: "file" | "directory" | "symlink";
+  readonly kind: CrashKind;
   ino = 0;
   target = "";
   links = 1;
-  readonly xattrs: Map<string, string> = new Map();
+  /** Replaced when it changes; of a new node it is filled in once the node is made. */
+  attributes: CrashAttributes = { mode: 0, xattrs: new Map() };
   readonly contents: CrashContent[] = [];
   /** Number of the last tree that a change of this node has made. */
   tree = 0;
-  /** Number of the tree in which it got its first name. */
+  /** Number of the tree in which it was made. */
   born = 0;
 
-  constructor(kind: "file" | "directory" | "symlink") {
+  constructor(kind: CrashKind) {
     this.kind = kind;
   }
 
   /** What a file has now. */
   get bytes(): Uint8Array {
     return this.contents.at(-1)!.bytes;
+  }
+
+  /** As `attributes`, to be changed. */
+  copyAttributes(): CrashAttributes {
+    const { mode, xattrs } = this.attributes;
+    this.attributes = { mode, xattrs: new Map(xattrs) };
+    return this.attributes;
   }
 }
 
@@ -50,13 +71,21 @@ export interface CrashTree {
   readonly since: number;
   readonly nodes: ReadonlyMap<string, CrashNode>;
   /** What is compared, by path, with the inode numbers filled in later. */
-  readonly facts: ReadonlyMap<string, () => string>;
+  readonly facts: ReadonlyMap<string, () => NodeFacts>;
+}
+
+/** That bytes `from..end` of a file are at least as new as one of its contents. */
+interface PromisedContent {
+  readonly node: CrashNode;
+  readonly content: number;
+  readonly from: number;
+  readonly end: number;
 }
 
 interface Promised {
   readonly time: number;
   readonly tree: number;
-  readonly contents: readonly (readonly [CrashNode, number])[];
+  readonly contents: readonly PromisedContent[];
 }
 
 /** A content that is there wherever the name is that has replaced another. */
@@ -66,16 +95,33 @@ interface Replaced {
   readonly content: number;
 }
 
+/** Contents that the bytes of a file may be of, the oldest first. */
+export interface AllowedContents {
+  readonly contents: readonly CrashContent[];
+  /** Index of the first of them that the byte at `at` may be of. */
+  readonly first: (at: number) => number;
+  /** Index of the first of them that the size may be of. */
+  readonly firstSize: number;
+  /** Index of the first of them that the file may be as a whole. */
+  readonly firstWhole: number;
+  /** What was not promised may be what lay there before. */
+  readonly mayBeStale?: boolean;
+}
+
+/** What a node is to whoever looks. */
+export interface NodeFacts {
+  readonly kind: CrashKind;
+  readonly ino: number;
+  readonly links: number;
+  readonly target: string;
+  readonly attributes: CrashAttributes;
+}
+
 /** Text that two nodes have in common exactly if they are the same to whoever looks. */
-export function nodeFacts(
-  kind: string,
-  ino: number,
-  links: number,
-  target: string,
-  xattrs: readonly (readonly [string, string])[],
-): string {
-  const attributes = xattrs.map(([name, value]) => `${name}=${value}`).sort();
-  return `${kind} ${ino} links ${links} ${target} ${attributes.join(" ")}`;
+export function textOf({ kind, ino, links, target, attributes }: NodeFacts): string {
+  const { mode, xattrs } = attributes;
+  const shown = [...xattrs].map(([name, value]) => `${name}=${value}`).sort();
+  return `${kind} ${ino} mode ${mode.toString(8)} links ${links} ${target} ${shown.join(" ")}`;
 }
 
 /** See the head of the file. */
@@ -83,10 +129,13 @@ export class CrashModel {
   readonly trees: CrashTree[] = [];
   readonly promises: Promised[] = [];
   readonly replaced: Replaced[] = [];
+  /** Bytes of a block, for operations on whole ones. */
+  readonly blockBytes: number;
   readonly #now: () => number;
 
   /** `now` tells the time. */
-  constructor(now: () => number) {
+  constructor(blockBytes: number, now: () => number) {
+    this.blockBytes = blockBytes;
     this.#now = now;
     this.trees.push({ since: 0, nodes: new Map(), facts: new Map() });
   }
@@ -111,11 +160,11 @@ export class CrashModel {
     const nodes = new Map(this.tree.nodes);
     change(nodes);
     const links = linksOf(nodes);
-    const facts = new Map<string, () => string>();
+    const facts = new Map<string, () => NodeFacts>();
     for (const [path, node] of nodes) {
-      const { kind, target } = node;
-      const xattrs = [...node.xattrs];
-      facts.set(path, () => nodeFacts(kind, node.ino, links.get(node)!, target, xattrs));
+      const { kind, target, attributes } = node;
+      const count = links.get(node)!;
+      facts.set(path, () => ({ kind, ino: node.ino, links: count, target, attributes }));
     }
     this.trees.push({ since: this.#now(), nodes, facts });
     for (const node of touched) {
@@ -136,10 +185,12 @@ export class CrashModel {
 
   /** What is promised as soon as the returned function is called, which tells that it is. */
   promise(tree: number, nodes: Iterable<CrashNode>): () => void {
-    const contents = [...nodes].map((node) => [node, node.contents.length - 1] as const);
-    return () => {
-      this.promises.push({ time: this.#now(), tree, contents });
-    };
+    return this.#promised(tree, [...nodes], 0, Infinity);
+  }
+
+  /** As `promise`, of bytes `from..end` of one file. */
+  promiseRange(tree: number, node: CrashNode, from: number, end: number): () => void {
+    return this.#promised(tree, [node], from, end);
   }
 
   /** All that there is now, for `sync`. */
@@ -165,21 +216,37 @@ export class CrashModel {
   }
 
   /** The contents that bytes of `node` may be of, after a power cut at `time` that left `tree`. */
-  contentsAt(node: CrashNode, time: number, tree: number): readonly CrashContent[] {
+  contentsAt(node: CrashNode, time: number, tree: number): AllowedContents {
+    const ranges = this.promises
+      .filter((promised) => promised.time <= time)
+      .flatMap(({ contents }) => contents.filter((promised) => promised.node === node));
     let oldest = 0;
-    for (const promised of this.promises) {
-      if (promised.time > time) continue;
-      for (const [file, content] of promised.contents) {
-        if (file === node) oldest = Math.max(oldest, content);
-      }
-    }
+    for (const { content, end } of ranges) if (end === Infinity) oldest = Math.max(oldest, content);
     for (const replaced of this.replaced) {
       if (replaced.node === node && replaced.tree <= tree) {
         oldest = Math.max(oldest, replaced.content);
       }
     }
-    const possible = node.contents.filter(({ since }, at) => at <= oldest || since <= time);
-    return possible.slice(oldest);
+    const newer = ranges.filter(({ content }) => content > oldest);
+    const needed = Math.max(oldest, ...newer.map(({ content }) => content));
+    const isPossible = ({ since }: CrashContent, at: number): boolean =>
+      at <= needed || since <= time;
+    const first = (at: number): number => {
+      let index = 0;
+      for (const { content, from, end } of newer) {
+        if (at >= from && at < end) index = Math.max(index, content - oldest);
+      }
+      return index;
+    };
+    // A write that ends where the file ends has made it that long.
+    let firstSize = 0;
+    for (const { content, end } of newer) {
+      if (end >= node.contents[content]!.bytes.length) {
+        firstSize = Math.max(firstSize, content - oldest);
+      }
+    }
+    const contents = node.contents.filter(isPossible).slice(oldest);
+    return { contents, first, firstSize, firstWhole: needed - oldest };
   }
 
   /** Differs where something else is promised, or has been begun. */
@@ -187,6 +254,15 @@ export class CrashModel {
     const promised = this.promises.filter((each) => each.time <= time).length;
     const begun = this.trees.filter(({ since }) => since <= time).length;
     return `${promised} ${begun}`;
+  }
+
+  #promised(tree: number, nodes: readonly CrashNode[], from: number, end: number): () => void {
+    const contents = nodes.map((node) => {
+      return { node, content: node.contents.length - 1, from, end };
+    });
+    return () => {
+      this.promises.push({ time: this.#now(), tree, contents });
+    };
   }
 }
 

@@ -5,50 +5,74 @@
 import type { Volume } from "../../../src/front/volume.ts";
 import { PAGE_BYTES, roundUp } from "../../../src/lib/units.ts";
 import {
+  type AllowedContents,
   type CrashContent,
+  type CrashKind,
   type CrashModel,
   type CrashNode,
   type CrashTree,
-  nodeFacts,
+  type NodeFacts,
+  textOf,
 } from "./crash-model.ts";
 
 /** A tree as it was found. */
 export interface FoundTree {
-  /** See `nodeFacts`, by path. */
-  readonly facts: ReadonlyMap<string, string>;
+  readonly nodes: ReadonlyMap<string, NodeFacts>;
   readonly contents: ReadonlyMap<string, Uint8Array>;
 }
 
+/** What free space is filled with. No file has it. */
+export const POISON = 0xdb;
 /** What stands in lost+found is no part of a tree, unless it is asked for. */
 export const LOST = "lost+found";
+const PERMISSION_BITS = 0o7777;
 
 /** Reads all of `volume`. */
 export async function readFound(volume: Volume, withLost = false): Promise<FoundTree> {
-  const facts = new Map<string, string>();
+  const nodes = new Map<string, NodeFacts>();
   const contents = new Map<string, Uint8Array>();
   const { fs } = volume;
   const walk = async (dir: string): Promise<void> => {
     for (const name of await fs.readdir(`/${dir}`)) {
       const path = dir === "" ? name : `${dir}/${name}`;
       if (path === LOST && !withLost) continue;
-      const stats = await fs.lstat(`/${path}`);
-      const isLink = stats.isSymbolicLink();
-      const kind = isLink ? "symlink" : stats.isDirectory() ? "directory" : "file";
-      const target = isLink ? String(await fs.readlink(`/${path}`)) : "";
-      const xattrs = [...(await fs.xattrs(`/${path}`, { followLinks: false }))].map(
-        ([attribute, value]) => [attribute, Buffer.from(value).toString("latin1")] as const,
-      );
-      facts.set(path, nodeFacts(kind, stats.ino, stats.nlink, target, xattrs));
-      if (kind === "directory") await walk(path);
-      else if (kind === "file") contents.set(path, await fs.readFile(`/${path}`));
+      const facts = await factsOf(fs, path);
+      nodes.set(path, facts);
+      if (facts.kind === "directory") await walk(path);
+      else if (facts.kind === "file")
+        contents.set(path, new Uint8Array(await fs.readFile(`/${path}`)));
     }
   };
   await walk("");
-  return { facts, contents };
+  return { nodes, contents };
 }
 
-/** What is wrong with `found` as what is left after a power cut at `time`; undefined if nothing. */
-export function judge(model: CrashModel, found: FoundTree, time: number): string | undefined {
+/** What the name `path` leads to. */
+export async function factsOf(fs: Volume["fs"], path: string): Promise<NodeFacts> {
+  const stats = await fs.lstat(`/${path}`);
+  let kind: CrashKind = "special";
+  if (stats.isSymbolicLink()) kind = "symlink";
+  else if (stats.isDirectory()) kind = "directory";
+  else if (stats.isFile()) kind = "file";
+  const target = kind === "symlink" ? String(await fs.readlink(`/${path}`)) : "";
+  const xattrs = new Map<string, string>();
+  for (const [name, value] of await fs.xattrs(`/${path}`, { followLinks: false })) {
+    xattrs.set(name, Buffer.from(value).toString("latin1"));
+  }
+  const attributes = { mode: stats.mode & PERMISSION_BITS, xattrs };
+  return { kind, ino: stats.ino, links: stats.nlink, target, attributes };
+}
+
+/**
+ * What is wrong with `found` as what is left after a power cut at `time`; undefined if nothing.
+ * With `mayBeStale` what was not promised may be what lay there before.
+ */
+export function judge(
+  model: CrashModel,
+  found: FoundTree,
+  time: number,
+  mayBeStale: boolean,
+): string | undefined {
   const { oldest, newest } = model.treesAt(time);
   let complaint: string | undefined;
   for (let number = newest; number >= oldest; number--) {
@@ -58,95 +82,48 @@ export function judge(model: CrashModel, found: FoundTree, time: number): string
       complaint ??= `no tree of ${oldest}..${newest}: against ${number}: ${difference}`;
       continue;
     }
-    const wrong = contentsWrong(model, tree, number, found, time);
+    const allowedIn = (node: CrashNode): AllowedContents => {
+      return { ...model.contentsAt(node, time, number), mayBeStale };
+    };
+    const wrong = contentsWrong(tree, number, found, allowedIn);
     if (wrong === undefined) return undefined;
     complaint = wrong;
   }
   return complaint;
 }
 
-/**
- * As `judge`, for a file system without a journal that e2fsck has mended: only what was promised of
- * files is asked for. A file whose name was on its way may lie in lost+found.
- */
-export function judgeRepaired(
-  model: CrashModel,
-  found: FoundTree,
-  time: number,
-): string | undefined {
-  const { newest } = model.treesAt(time);
-  const files = new Map<CrashNode, number>();
-  for (const promised of model.promises) {
-    if (promised.time > time) continue;
-    for (const [node] of promised.contents) files.set(node, promised.tree);
-  }
-  for (const [node, tree] of files) {
-    const names = model.trees.slice(tree, newest + 1).map(({ nodes }) => namesOf(nodes, node));
-    if (names.some((list) => list.length === 0)) continue; // It is being deleted.
-    const wrong = promisedWrong(found, node, names.flat(), model.contentsAt(node, time, 0));
-    if (wrong !== undefined) return wrong;
-  }
-  return undefined;
-}
-
-function namesOf(nodes: ReadonlyMap<string, CrashNode>, node: CrashNode): string[] {
-  return [...nodes].filter(([, other]) => other === node).map(([path]) => path);
-}
-
-function promisedWrong(
-  found: FoundTree,
-  node: CrashNode,
-  names: readonly string[],
-  allowed: readonly CrashContent[],
-): string | undefined {
-  const [path] = [...found.facts]
-    .filter(([, facts]) => facts.startsWith(`file ${node.ino} `))
-    .map(([name]) => name)
-    .filter((name) => names.includes(name) || name.startsWith(`${LOST}/`));
-  if (path === undefined) return `inode ${node.ino} has none of its names ${names.join(", ")}`;
-  const bytes = found.contents.get(path)!;
-  if (allowed.length === 1) {
-    const wrong = contentWrong(bytes, allowed);
-    return wrong === undefined ? undefined : `${path}: ${wrong}`;
-  }
-  // What it is on its way to may hold stale bytes.
-  const lengths = allowed.map((content) => content.bytes.length);
-  const safe = Math.min(bytes.length, ...lengths);
-  const cut = allowed.map((content) => ({ ...content, bytes: content.bytes.subarray(0, safe) }));
-  const wrong = contentWrong(bytes.subarray(0, safe), cut);
-  return wrong === undefined ? undefined : `${path}: ${wrong}`;
-}
-
 function differenceOf(tree: CrashTree, found: FoundTree): string | undefined {
-  for (const [path, facts] of tree.facts) {
-    const is = found.facts.get(path);
-    if (is !== facts()) return `${path} is "${is ?? "missing"}", not "${facts()}"`;
+  for (const [path, factsOfPath] of tree.facts) {
+    const is = found.nodes.get(path);
+    const facts = textOf(factsOfPath());
+    const text = is === undefined ? "missing" : textOf(is);
+    if (text !== facts) return `${path} is "${text}", not "${facts}"`;
   }
-  for (const [path, is] of found.facts) {
-    if (!tree.facts.has(path)) return `${path} is "${is}", not missing`;
+  for (const [path, is] of found.nodes) {
+    if (!tree.facts.has(path)) return `${path} is "${textOf(is)}", not missing`;
   }
   return undefined;
 }
 
 function contentsWrong(
-  model: CrashModel,
   tree: CrashTree,
   number: number,
   found: FoundTree,
-  time: number,
+  allowedIn: (node: CrashNode) => AllowedContents,
 ): string | undefined {
   for (const [path, bytes] of found.contents) {
-    const allowed = model.contentsAt(tree.nodes.get(path)!, time, number);
-    const wrong = contentWrong(bytes, allowed);
+    const wrong = contentWrong(bytes, allowedIn(tree.nodes.get(path)!));
     if (wrong !== undefined) return `${path} in tree ${number}: ${wrong}`;
   }
   return undefined;
 }
 
-/** What is wrong with `bytes` as a mixture of `allowed`, the oldest first. */
-function contentWrong(bytes: Uint8Array, allowed: readonly CrashContent[]): string | undefined {
-  if (allowed.some((content) => Buffer.compare(content.bytes, bytes) === 0)) return undefined;
-  const lengths = allowed.map((content) => content.bytes.length);
+/** What is wrong with `bytes` as a mixture of what is allowed. */
+export function contentWrong(bytes: Uint8Array, allowed: AllowedContents): string | undefined {
+  const { contents, first, firstSize, firstWhole } = allowed;
+  const whole = contents.slice(firstWhole);
+  if (whole.some((content) => Buffer.compare(content.bytes, bytes) === 0)) return undefined;
+  const lengths = contents.slice(firstSize).map((content) => content.bytes.length);
   const isSizeAllowed = lengths.some((length, index) => {
     const before = lengths[index - 1] ?? length;
     // A file that grows may have grown in part.
@@ -154,10 +131,15 @@ function contentWrong(bytes: Uint8Array, allowed: readonly CrashContent[]): stri
   });
   if (!isSizeAllowed) return `${bytes.length} bytes, not ${lengths.join(", ")}`;
   for (let at = 0; at < bytes.length; at++) {
-    if (allowed.some((content) => content.bytes[at] === bytes[at])) continue;
-    if (bytes[at] === 0 && mayBeZero(allowed, at)) continue;
-    const choices = allowed.map((content) => content.bytes[at] ?? "none").join(", ");
-    return `byte ${at} of ${bytes.length} is ${bytes[at]}, not ${choices} (of ${lengths.join(", ")})`;
+    const from = first(at);
+    if (contents.some((content, index) => index >= from && content.bytes[at] === bytes[at])) {
+      continue;
+    }
+    const choices = contents.slice(from);
+    if (bytes[at] === POISON && allowed.mayBeStale === true && choices.length > 1) continue;
+    if (bytes[at] === 0 && mayBeZero(choices, at)) continue;
+    const text = choices.map((content) => content.bytes[at] ?? "none").join(", ");
+    return `byte ${at} of ${bytes.length} is ${bytes[at]}, not ${text} (of ${lengths.join(", ")})`;
   }
   return undefined;
 }

@@ -1,38 +1,31 @@
 /**
  * The crash harness: does a workload once on a disk that records, cuts the power at every moment of
- * the record, lets quire recover each state, and has a model judge what is left.
+ * the record, and has each state judged: see `CrashJudge`.
  *
- *     record --> points --> state --> recovered, closed --> digest --> known? --> tree read, e2fsck
- *                  ^                      |                                        once for each
+ *     record --> points --> state --> judged
+ *                  ^          |
  *                  +-- recovery recorded, and crashed itself --+
  *
  * Nothing is left to chance that the seed does not decide. A violation is one line, which `repeat`
  * takes.
  */
 
-import { StoreBlockDevice } from "../../../src/block/block-device.ts";
-import { PageCache } from "../../../src/cache/page-cache.ts";
 import type { Volume } from "../../../src/front/volume.ts";
-import { checkExt } from "../../../src/fs/ext/check/index.ts";
-import { SB, SUPERBLOCK_OFFSET_BYTES } from "../../../src/fs/ext/layout.ts";
-import { STATE_VALID } from "../../../src/fs/ext/superblock-write.ts";
-import { le16 } from "../../../src/lib/bytes.ts";
+import { FsError } from "../../../src/lib/errno.ts";
 import { Random } from "../../../src/lib/random.ts";
-import { MIB } from "../../../src/lib/units.ts";
-import { MemoryStore } from "../../../src/store/memory-store.ts";
 import { type ConfigName, type CrashBase, openCrashed, recoverCrashed } from "./crash-base.ts";
 import { CrashClock } from "./crash-clock.ts";
-import { CrashImage, CrashStore } from "./crash-image.ts";
+import { CrashImage } from "./crash-image.ts";
+import { CrashJudge, type JudgeCounts, type JudgeOptions } from "./crash-judge.ts";
 import type { CrashModel } from "./crash-model.ts";
-import { type FoundTree, judge, judgeRepaired, readFound } from "./crash-oracle.ts";
 import { type CrashPoint, crashPoints, DiskTimeline } from "./crash-states.ts";
 import { CrashWorkload } from "./crash-workload.ts";
 import type { Fsck } from "./fsck.ts";
-import { type DiskEvent, RecordedStore } from "./recorded-store.ts";
+import { type DiskEvent, RecordedStore, type WriteFaults } from "./recorded-store.ts";
 
 /** Time after a workload in which everything gets down by itself. */
 const AFTERWARDS_MS = 40_000;
-/** States of a recovery that are tried with less than all of its own torn ones. */
+/** Torn states at each moment of a recovery. */
 const RECOVERY_TORN = 2;
 
 /** A workload, as its steps or as what makes them one after the other. */
@@ -45,6 +38,8 @@ export interface CrashRecord {
   readonly events: readonly DiskEvent[];
   readonly model: CrashModel;
   readonly steps: readonly string[];
+  /** What a workload on a disk that fails was ended by. */
+  readonly failure: FsError | undefined;
 }
 
 /** What a state was found to be. */
@@ -54,24 +49,30 @@ export interface CrashViolation {
   readonly complaint: string;
 }
 
-/**
- * Does `script` on a fresh copy of `base`, until the volume is closed. `prepare` may put something
- * wrong into the volume first.
- */
+/** What is to go wrong while a workload is recorded. */
+export interface RecordOptions {
+  /** May put something wrong into the volume first. */
+  readonly prepare?: (volume: Volume) => void;
+  /** Writes that fail: the workload ends with the first step that is told of it. */
+  readonly faults?: WriteFaults;
+}
+
+/** Does `script` on a fresh copy of `base`, until the volume is closed. */
 export async function record(
   base: CrashBase,
   script: CrashScript,
   seed: number,
-  prepare?: (volume: Volume) => void,
+  { prepare, faults }: RecordOptions = {},
 ): Promise<CrashRecord> {
   const clock = new CrashClock();
   const image = new CrashImage(base.bytes);
-  const store = new RecordedStore(image, { clock, random: new Random(seed) });
-  const volume = await clock.run(openCrashed(store, clock, true));
+  const store = new RecordedStore(image, { clock, random: new Random(seed), faults });
+  const volume = await clock.run(openCrashed(store, clock, true, base.data));
   prepare?.(volume);
   const now = (): number => store.events.length;
   const workload = new CrashWorkload({ base, volume, clock, now });
   const next = typeof script === "function" ? script : stepsOf(script);
+  let failure: FsError | undefined;
   try {
     for (let step = next(workload); step !== undefined; step = next(workload)) {
       await workload.step(step);
@@ -80,10 +81,16 @@ export async function record(
     await workload.end();
     await clock.run(volume.close());
   } catch (thrown) {
-    const line = `${base.name} | ${seed} | ${workload.done.join("; ")}`;
-    throw new Error(`the workload fails: ${String(thrown)}\n${line}`, { cause: thrown });
+    if (faults !== undefined && thrown instanceof FsError) {
+      await clock.run(volume.close()).catch(() => undefined);
+      failure = thrown;
+    } else {
+      const line = `${base.name} | ${seed} | ${workload.done.join("; ")}`;
+      throw new Error(`the workload fails: ${String(thrown)}\n${line}`, { cause: thrown });
+    }
   }
-  return { base, seed, events: store.events, model: workload.model, steps: workload.done };
+  const { model, done: steps } = workload;
+  return { base, seed, events: store.events, model, steps, failure };
 }
 
 function stepsOf(steps: readonly string[]): () => string | undefined {
@@ -98,36 +105,33 @@ type CrashPath = readonly CrashPoint[];
 export interface CrashBudget {
   /** States of each workload at most. */
   readonly states: number;
-  /** Of 1: how many recoveries are crashed themselves, at a few points each. */
+  /** Of 1: how many recoveries are crashed themselves. */
   readonly recoveryShare?: number;
+  /** At how many moments of a recovery at most; Infinity for every one. */
   readonly recoveryStates?: number;
+  /** How often one after the other; once by default. */
+  readonly recoveryDepth?: number;
 }
 
 /** What was tried. */
-export interface CrashCounts {
-  workloads: number;
-  states: number;
-  distinct: number;
-  checked: number;
+export interface CrashCounts extends JudgeCounts {
+  readonly workloads: number;
 }
 
 /** Tries power cuts on records of one base. */
 export class CrashExplorer {
-  readonly counts: CrashCounts = { workloads: 0, states: 0, distinct: 0, checked: 0 };
   readonly violations: CrashViolation[] = [];
-  readonly #base: CrashBase;
   readonly #image: CrashImage;
-  readonly #fsck: Fsck;
-  readonly #checkEvery: number;
-  /** What recovered images hold, by their digests. */
-  readonly #known = new Map<string, FoundTree>();
+  readonly #judge: CrashJudge;
+  #workloads = 0;
 
-  /** Of the images that recovery has left, `fsck` looks at one of `checkEvery`. */
-  constructor(base: CrashBase, fsck: Fsck, checkEvery = 1) {
-    this.#base = base;
+  constructor(base: CrashBase, fsck: Fsck, options: JudgeOptions) {
     this.#image = new CrashImage(base.bytes);
-    this.#fsck = fsck;
-    this.#checkEvery = checkEvery;
+    this.#judge = new CrashJudge(base, this.#image, fsck, options);
+  }
+
+  get counts(): CrashCounts {
+    return { workloads: this.#workloads, ...this.#judge.counts };
   }
 
   /** Tries a choice of the power cuts on `recorded`. Stops at the first violation. */
@@ -139,13 +143,14 @@ export class CrashExplorer {
       budget.states,
       random,
     );
+    if (points.length === 0) throw new Error(`no states: ${lineOf(recorded, [])}`);
     const timeline = new DiskTimeline(events);
-    this.counts.workloads++;
+    this.#workloads++;
     for (const point of points) {
       timeline.advance(point.time, this.#image);
-      const { recoveryShare = 0, recoveryStates = 0 } = budget;
-      const depth = random.chance(recoveryShare) ? recoveryStates : 0;
-      await this.#cut(recorded, timeline, [point], depth, random);
+      const { recoveryShare = 0, recoveryDepth = 1 } = budget;
+      const depth = random.chance(recoveryShare) ? recoveryDepth : 0;
+      await this.#cut(recorded, timeline, [point], { ...budget, recoveryDepth: depth }, random);
       if (this.violations.length > 0) break;
     }
     this.#image.rollback(0);
@@ -174,12 +179,12 @@ export class CrashExplorer {
     return this.#along(recorded, recovery, rest, path);
   }
 
-  /** The power is cut at the end of `path`, where `timeline` is; `depth` times during recovery. */
+  /** The power is cut at the end of `path`, where `timeline` is, and then during recovery. */
   async #cut(
     recorded: CrashRecord,
     timeline: DiskTimeline,
     path: CrashPath,
-    depth: number,
+    budget: CrashBudget,
     random: Random,
   ): Promise<void> {
     const mark = this.#image.mark();
@@ -187,32 +192,30 @@ export class CrashExplorer {
     const state = this.#image.mark();
     await this.#recovered(recorded, path);
     this.#image.rollback(state);
-    if (depth > 0 && this.violations.length === 0) {
-      await this.#cutRecovery(recorded, path, depth, random);
+    const { recoveryDepth = 0 } = budget;
+    if (recoveryDepth > 0 && this.violations.length === 0) {
+      const rest = { ...budget, recoveryDepth: recoveryDepth - 1 };
+      await this.#cutRecovery(recorded, path, rest, random);
     }
     this.#image.rollback(mark);
   }
 
-  /** Cuts the power at up to `count` moments of the recovery of the image as it is. */
+  /** Cuts the power at moments of the recovery of the image as it is. */
   async #cutRecovery(
     recorded: CrashRecord,
     path: CrashPath,
-    count: number,
+    budget: CrashBudget,
     random: Random,
   ): Promise<void> {
     const mark = this.#image.mark();
     const events = await this.#recordRecovery(recorded.seed);
     this.#image.rollback(mark);
-    const points = sample(
-      crashPoints(events, () => "", RECOVERY_TORN),
-      count,
-      random,
-    );
+    const { recoveryStates = 0 } = budget;
+    const all = crashPoints(events, () => "", RECOVERY_TORN, recoveryStates < Infinity);
     const timeline = new DiskTimeline(events);
-    for (const point of points) {
+    for (const point of sample(all, recoveryStates, random)) {
       timeline.advance(point.time, this.#image);
-      const depth = random.chance(1 / count) ? count - 1 : 0;
-      await this.#cut(recorded, timeline, [...path, point], depth, random);
+      await this.#cut(recorded, timeline, [...path, point], budget, random);
       if (this.violations.length > 0) break;
     }
     this.#image.rollback(mark);
@@ -227,67 +230,13 @@ export class CrashExplorer {
 
   /** Recovers the image as it is, and judges what comes out. */
   async #recovered(recorded: CrashRecord, path: CrashPath): Promise<void> {
-    this.counts.states++;
     let complaint: string | undefined;
     try {
-      complaint = await this.#complaintAbout(recorded, path[0]!.time);
+      complaint = await this.#judge.complaintAbout(recorded.model, path[0]!.time);
     } catch (thrown) {
       complaint = thrown instanceof Error ? `${thrown.message}${causeOf(thrown)}` : String(thrown);
     }
     if (complaint !== undefined) this.violations.push({ line: lineOf(recorded, path), complaint });
-  }
-
-  #complaintAbout(recorded: CrashRecord, time: number): Promise<string | undefined> {
-    const hasJournal = this.#base.journalSectors.size > 0;
-    return hasJournal ? this.#afterReplay(recorded, time) : this.#afterRepair(recorded, time);
-  }
-
-  /** Without a journal: it says that it was not closed, and what was promised can be mended. */
-  async #afterRepair({ model }: CrashRecord, time: number): Promise<string | undefined> {
-    const digest = this.#image.digest(this.#base.journalSectors);
-    let found = this.#known.get(digest);
-    if (found === undefined) {
-      this.counts.distinct++;
-      const state = le16(this.#image.bytes, SUPERBLOCK_OFFSET_BYTES + SB.s_state);
-      const complaint =
-        (state & STATE_VALID) === 0 ? undefined : this.#fsck.complaintAbout(this.#image);
-      if (complaint !== undefined) return `it says that it is clean: ${complaint}`;
-      const store = new MemoryStore(this.#fsck.repaired(this.#image));
-      const clock = new CrashClock();
-      const volume = await clock.run(openCrashed(store, clock, false));
-      found = await clock.run(readFound(volume, true));
-      await clock.run(volume.close());
-      this.#known.set(digest, found);
-    }
-    return judgeRepaired(model, found, time);
-  }
-
-  /** What our own check, and now and then e2fsck, finds wrong with the image as it is. */
-  async #checked(clock: CrashClock): Promise<string | undefined> {
-    const device = new StoreBlockDevice(new CrashStore(this.#image), { clock });
-    const cache = new PageCache({ arenaBytes: MIB, clock });
-    const { isClean, findings } = await clock.run(checkExt(device, cache, { clock }));
-    if (!isClean) return `the check says: ${findings.map(({ text }) => text).join("; ")}`;
-    if (this.counts.distinct % this.#checkEvery > 0) return undefined;
-    this.counts.checked++;
-    return this.#fsck.complaintAbout(this.#image);
-  }
-
-  async #afterReplay({ model }: CrashRecord, time: number): Promise<string | undefined> {
-    const clock = new CrashClock();
-    await clock.run(recoverCrashed(new CrashStore(this.#image), clock));
-    const digest = this.#image.digest(this.#base.journalSectors);
-    let found = this.#known.get(digest);
-    if (found === undefined) {
-      this.counts.distinct++;
-      const read = await clock.run(openCrashed(new CrashStore(this.#image), clock, false));
-      found = await clock.run(readFound(read));
-      await clock.run(read.close());
-      this.#known.set(digest, found);
-      const complaint = await this.#checked(clock);
-      if (complaint !== undefined) return complaint;
-    }
-    return judge(model, found, time);
   }
 }
 

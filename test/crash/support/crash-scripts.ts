@@ -1,8 +1,27 @@
 /**
  * Workloads made up: all of one operation or two of them, each with its kind of sync behind it, on
  * four names in two directories (as ACE does it), and long ones at random.
+ *
+ *     what is changed   operations                                         of reliability.md B2
+ *     ---------------   -------------------------------------------------  --------------------
+ *     names             create, mkdir, mkfifo, symlink (in the inode, in   create mkdir symlink
+ *                       a block), tmpfile (linked; synced before), link,   O_TMPFILE+link link
+ *                       unlink (also of what is open), rmdir, rename (to   unlink rmdir rename
+ *                       a free name, over a file, of a directory,          rename-over
+ *                       exchange)
+ *     attributes        chmod, setxattr (in the inode, in a block),        setxattr
+ *                       removexattr, setacl; new files in /b inherit one
+ *     bytes             write (behind a hole), append (a little: in the    write append
+ *                       last block), overwrite, rewrite (O_TRUNC)          overwrite
+ *     size              truncate down, up; then append, as a pair          truncate
+ *     space             fallocate, with KEEP_SIZE; punch, zero, collapse,  fallocate punch
+ *                       insert
+ *
+ *     persistence points   none, fsync, fdatasync, sync (syncfs), fsync of the directory, and the
+ *                          writes with O_DSYNC and O_SYNC; none is sync_file_range, tried as such
  */
 import { Random } from "../../../src/lib/random.ts";
+import type { ConfigName } from "./crash-base.ts";
 import type { CrashModel, CrashNode } from "./crash-model.ts";
 import type { CrashScript } from "./crash-run.ts";
 import type { CrashWorkload } from "./crash-workload.ts";
@@ -52,47 +71,116 @@ function onTwo(step: string, targets: (model: CrashModel, from: string) => strin
   };
 }
 
-function emptyDirsOf(model: CrashModel): string[] {
-  const paths = [...model.tree.nodes.keys()];
-  return paths.filter((path) => {
-    const isEmpty = !paths.some((other) => other.startsWith(`${path}/`));
-    return model.node(path)!.kind === "directory" && path.includes("/") && isEmpty;
-  });
+function otherFiles(model: CrashModel, from: string): string[] {
+  return namesOf(model, "file").filter((name) => name !== from);
 }
 
-/** The operations, by the names that ACE gives them. */
+/** A step on a file of which `isGood` holds. */
+function onFileThat(
+  isGood: (node: CrashNode) => boolean,
+  step: (path: string, random: Random) => string,
+): StepMaker {
+  return (model, random) => {
+    const paths = namesOf(model, "file").filter((name) => isGood(model.node(name)!));
+    const path = pickOf(paths, random);
+    return path === undefined ? undefined : step(path, random);
+  };
+}
+
+/** A step on whole blocks, of a file that has `least` of them. */
+function onBlocks(step: string, least: number, countMax: (blocks: number) => number): StepMaker {
+  return (model, random) => {
+    const { blockBytes } = model;
+    const blocksOf = (name: string): number =>
+      Math.ceil(model.node(name)!.bytes.length / blockBytes);
+    const path = pickOf(
+      namesOf(model, "file").filter((name) => blocksOf(name) >= least),
+      random,
+    );
+    if (path === undefined) return undefined;
+    const from = random.below(blocksOf(path) - least + 1);
+    const count = 1 + random.below(countMax(blocksOf(path) - from));
+    return [step, path, from * blockBytes, count * blockBytes].join(" ");
+  };
+}
+
+/** Directories in directories; all are empty. */
+function innerDirsOf(model: CrashModel): string[] {
+  const paths = [...model.tree.nodes.keys()].filter((path) => path.includes("/"));
+  return paths.filter((path) => model.node(path)!.kind === "directory");
+}
+
+const rangeInside = (size: number, random: Random): readonly number[] => [
+  random.below(size + 1),
+  1 + random.below(6000),
+];
+const hasAcl = ({ attributes }: CrashNode): boolean =>
+  attributes.xattrs.has("system.posix_acl_access");
+
+/** The operations, by the names that ACE gives to some of them. */
 export const OPERATIONS: Readonly<Record<string, StepMaker>> = {
   create: onFree("create"),
   write: onFile("write", (size, random) => [
-    Math.min(SIZE_MAX, size + 3000),
+    Math.min(SIZE_MAX, size + random.pick([500, 3000, 17_000])),
     1 + random.below(9000),
   ]),
   append: onFile("append", (size, random) => [size > SIZE_MAX ? 1 : 1 + random.below(6000)]),
+  "append-little": onFile("append", (_size, random) => [1 + random.below(60)]),
   overwrite: onFile("write", (size, random) => [random.below(size + 1), 1 + random.below(5000)]),
-  truncate: onFile("truncate", (size, random) => [random.below(size + 3000)]),
+  rewrite: onFile("rewrite", (_size, random) => [1 + random.below(12_000)]),
+  dsync: onFile("dsync", rangeInside),
+  osync: onFile("osync", (size, random) => [
+    random.pick([size, random.below(size + 1)]),
+    1 + random.below(3000),
+  ]),
+  "truncate-down": onFile("truncate", (size, random) => [random.below(size + 1)]),
+  "truncate-up": onFile("truncate", (size, random) => [
+    Math.min(SIZE_MAX, size) + random.pick([1, 100, 3000, 9000]),
+  ]),
   fallocate: onFile("fallocate", (size, random) => [
     random.below(size + 1),
     1 + random.below(12_000),
   ]),
-  punch: onFile("punch", (size, random) => [random.below(size + 1), 1 + random.below(6000)]),
+  "fallocate-keep": onFile("fallocate-keep", (size, random) => [size, 1 + random.below(12_000)]),
+  punch: onFile("punch", rangeInside),
+  zero: onFile("zero", rangeInside),
+  collapse: onBlocks("collapse", 2, (rest) => Math.max(1, rest - 1)),
+  insert: onBlocks("insert", 1, () => 4),
   rename: onTwo("rename", (model) => freeOf(model)),
-  "rename-over": onTwo("rename", (model, from) =>
-    namesOf(model, "file").filter((name) => name !== from),
-  ),
+  "rename-over": onTwo("rename", otherFiles),
+  exchange: onTwo("exchange", otherFiles),
+  "rename-dir": (model, random) => {
+    const from = pickOf(innerDirsOf(model), random);
+    const to = pickOf(freeOf(model), random);
+    return from === undefined || to === undefined ? undefined : `rename ${from} ${to}`;
+  },
   link: onTwo("link", (model) => freeOf(model)),
   unlink: onFile("unlink"),
+  "unlink-open": onFile("unlink-open"),
   mkdir: onFree("mkdir"),
   rmdir: (model, random) => {
-    const path = pickOf(emptyDirsOf(model), random);
+    const path = pickOf(innerDirsOf(model), random);
     return path === undefined ? undefined : `rmdir ${path}`;
   },
-  symlink: onFree("symlink"),
-  setxattr: onFile("setxattr", (_size, random) => [random.pick([20, 500])]),
+  symlink: onFree("symlink", "77"), // Longer than what an inode holds.
+  "symlink-short": onFree("symlink", "20"),
+  mkfifo: onFree("mkfifo"),
   tmpfile: onFree("tmpfile", "5000"),
+  "tmpfile-fsync": onFree("tmpfile-fsync", "5000"),
+  chmod: onFileThat(
+    (node) => !hasAcl(node),
+    (path, random) => `chmod ${path} ${random.pick([600, 640, 755])}`,
+  ),
+  setxattr: onFile("setxattr", (_size, random) => [random.pick([20, 500])]),
+  removexattr: onFileThat(
+    ({ attributes }) => attributes.xattrs.has("user.k"),
+    (path) => `removexattr ${path}`,
+  ),
+  setacl: onFile("setacl", (_size, random) => [1 + random.below(7)]),
 };
 
-/** Kinds of sync behind an operation. */
-export const SYNCS = ["none", "fsync", "fdatasync", "sync", "fsyncdir"] as const;
+/** Kinds of sync behind an operation; "range" is `sync_file_range`, which promises nothing. */
+export const SYNCS = ["none", "fsync", "fdatasync", "range", "sync", "fsyncdir"] as const;
 export type Sync = (typeof SYNCS)[number];
 
 /** An operation and the sync behind it. */
@@ -130,9 +218,54 @@ export function scriptOf(phrases: readonly Phrase[], seed: number): CrashScript 
   };
 }
 
-/** Each operation with each kind of sync behind it. */
-export function allPhrases(): Phrase[] {
-  return Object.keys(OPERATIONS).flatMap((name) => SYNCS.map((sync) => [name, sync] as const));
+/** What a file with a block map has none of. */
+const OF_EXTENTS = ["fallocate", "fallocate-keep", "zero", "collapse", "insert"];
+
+/** Each operation that there is on a file system, with each kind of sync behind it. */
+export function allPhrases(name: ConfigName): Phrase[] {
+  const hasExtents = name.startsWith("ext4");
+  return Object.keys(OPERATIONS)
+    .filter((operation) => hasExtents || !OF_EXTENTS.includes(operation))
+    .flatMap((operation) => SYNCS.map((sync) => [operation, sync] as const));
+}
+
+/** A workload with the seed of its disk. */
+export interface SeededScript {
+  readonly seed: number;
+  readonly script: CrashScript;
+}
+
+/** `count` workloads of one operation, or all. Seeds choose paths, and times that writes take. */
+export function* singleScripts(name: ConfigName, count: number): Generator<SeededScript> {
+  const phrases = allPhrases(name);
+  const all = [...phrases.keys()];
+  const chosen = count < all.length ? new Random(name.length).shuffle(all).slice(0, count) : all;
+  for (const seed of chosen) yield { seed, script: scriptOf([phrases[seed]!], seed) };
+}
+
+/** `count` pairs, or all, in an order that `seed` chooses. */
+export function* pairScripts(
+  name: ConfigName,
+  count: number,
+  seed: number,
+): Generator<SeededScript> {
+  const phrases = allPhrases(name);
+  const chosen = new Random(seed).shuffle([...Array(phrases.length ** 2).keys()]).slice(0, count);
+  for (const index of chosen) {
+    const pair = [phrases[Math.floor(index / phrases.length)]!, phrases[index % phrases.length]!];
+    yield { seed: index, script: scriptOf(pair, index) };
+  }
+}
+
+/** Makes room for names where there are others than files. */
+function clear(model: CrashModel, random: Random): string | undefined {
+  const kinds = ["symlink", "special", "directory"] as const;
+  const path = pickOf(
+    kinds.flatMap((kind) => namesOf(model, kind)),
+    random,
+  );
+  if (path === undefined) return undefined;
+  return `${model.node(path)!.kind === "directory" ? "rmdir" : "unlink"} ${path}`;
 }
 
 /** Steps of a long workload that are no operation: each with how often of 100 it comes. */
@@ -142,6 +275,7 @@ const ASIDES: readonly (readonly [share: number, make: StepMaker])[] = [
   [1, (_model, random) => `pass ${random.pick([6000, 31_000])}`],
   [2, () => "drop"],
   [3, onFile("hold")],
+  [5, clear],
 ];
 const SYNC_SHARE = 0.25;
 /** Draws until one can be done; on any tree something can. */
@@ -177,4 +311,9 @@ export function randomScript(seed: number, count: number): CrashScript {
     }
     return "sync";
   };
+}
+
+/** One such workload of `operations` for each of `seeds`. */
+export function* longScripts(seeds: Iterable<number>, operations: number): Generator<SeededScript> {
+  for (const seed of seeds) yield { seed, script: randomScript(seed, operations) };
 }

@@ -89,6 +89,8 @@ export class DiskTimeline {
     } else if (event.kind === "flushed") {
       for (const pending of this.#flushes.get(event.id)!) this.#harden(pending, image);
       this.#flushes.delete(event.id);
+    } else if (event.kind === "failed") {
+      this.#pending.delete(event.id);
     } else {
       const pending = this.#pending.get(event.id)!;
       pending.done = this.#doneCount++;
@@ -121,12 +123,14 @@ export class DiskTimeline {
 
 /**
  * All power cuts to be tried on `events`, in order of time. `promisesAt` names what holds at a
- * time; `tornCount` says how many torn states there are for each moment.
+ * time; `tornCount` says how many torn states there are for each moment; without `hasSingles` no
+ * write is lost or kept alone.
  */
 export function crashPoints(
   events: readonly DiskEvent[],
   promisesAt: (time: number) => string,
   tornCount: number = TORN_COUNT,
+  hasSingles = true,
 ): CrashPoint[] {
   const timeline = new DiskTimeline(events);
   const points: CrashPoint[] = [];
@@ -134,14 +138,15 @@ export function crashPoints(
   for (const [index, event] of events.entries()) {
     const time = index + 1;
     timeline.advance(time);
-    if (event.kind !== "done" && event.kind !== "flushed") continue;
+    if (event.kind === "write" || event.kind === "flush") continue;
     const key = `${timeline.key} ${promisesAt(time)}`;
     const count = timeline.volatile.length;
     if (key !== last) {
       points.push({ time, choice: "none" });
       if (count > 0) points.push({ time, choice: "all" });
-      for (let at = 0; at < count && count > 1; at++) points.push({ time, choice: `but ${at}` });
-      const only = Math.min(count, ONLY_MAX);
+      const single = hasSingles ? count : 0;
+      for (let at = 0; at < single && count > 1; at++) points.push({ time, choice: `but ${at}` });
+      const only = Math.min(single, ONLY_MAX);
       for (let at = 0; at < only && count > 2; at++) points.push({ time, choice: `only ${at}` });
     }
     for (let torn = 0; torn < tornCount && count > 0; torn++) {

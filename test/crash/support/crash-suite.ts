@@ -5,14 +5,15 @@
 import { join } from "node:path";
 import { KIB } from "../../../src/lib/units.ts";
 import { type ConfigName, type CrashBase, makeBase } from "./crash-base.ts";
+import type { JudgeOptions } from "./crash-judge.ts";
 import {
   type CrashBudget,
   type CrashCounts,
   CrashExplorer,
-  type CrashScript,
   parseLine,
   record,
 } from "./crash-run.ts";
+import type { SeededScript } from "./crash-scripts.ts";
 import { Fsck } from "./fsck.ts";
 
 const bases = new Map<ConfigName, Promise<CrashBase>>();
@@ -27,17 +28,9 @@ export function baseOf(name: ConfigName, scratch: string): Promise<CrashBase> {
   return base;
 }
 
-/** A workload with the seed of its disk. */
-export interface SeededScript {
-  readonly seed: number;
-  readonly script: CrashScript;
-}
-
 /** What a suite does, beside its workloads. */
-export interface SuiteOptions extends CrashBudget {
+export interface SuiteOptions extends CrashBudget, JudgeOptions {
   readonly scratch: string;
-  /** e2fsck looks at one of as many recovered images; without a journal it has to mend each. */
-  readonly checkEvery: number;
 }
 
 /**
@@ -51,7 +44,7 @@ export async function exploreAll(
 ): Promise<CrashCounts> {
   const base = await baseOf(name, options.scratch);
   const fsck = new Fsck(join(options.scratch, `${name}.fsck`), base.bytes);
-  const explorer = new CrashExplorer(base, fsck, options.checkEvery);
+  const explorer = new CrashExplorer(base, fsck, options);
   for (const { seed, script } of scripts) {
     await explorer.explore(await record(base, script, seed), options);
     throwFirst(explorer);
@@ -64,14 +57,15 @@ export async function repeatLine(line: string, scratch: string): Promise<void> {
   const { name, seed, steps, path } = parseLine(line);
   const base = await baseOf(name, scratch);
   const fsck = new Fsck(join(scratch, `${name}.fsck`), base.bytes);
-  const explorer = new CrashExplorer(base, fsck);
+  const explorer = new CrashExplorer(base, fsck, { checkEvery: 1 });
   await explorer.repeat(await record(base, steps, seed), path);
   throwFirst(explorer);
 }
 
-function throwFirst({ violations: [first] }: CrashExplorer): void {
+/** Throws the first violation that was found; `what` was special. */
+export function throwFirst({ violations: [first] }: CrashExplorer, what = ""): void {
   if (first === undefined) return;
   const { line, complaint } = first;
   const repeat = `QUIRE_CRASH='${line}' npx vitest run test/crash/repeat.test.ts`;
-  throw new Error(`after a power cut: ${complaint.slice(0, KIB)}\n${repeat}`);
+  throw new Error(`after a power cut${what}: ${complaint.slice(0, KIB)}\n${repeat}`);
 }

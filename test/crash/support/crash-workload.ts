@@ -3,21 +3,40 @@
  *
  *     create a/y; write a/y 0 5000; fsync a/y; rename a/y b/x; pass 6000
  *
- *     create P   write P FROM COUNT   append P COUNT   truncate P SIZE   fallocate P FROM COUNT
- *     punch P FROM COUNT   rename P Q   link P Q   unlink P   mkdir P   rmdir P   symlink P
- *     setxattr P COUNT   tmpfile P COUNT (linked as P)   hold P   drop
- *     fsync P   fdatasync P   fsyncdir P   sync   start-sync   pass MS
+ *     create P   write P FROM COUNT   append P COUNT   rewrite P COUNT   truncate P SIZE
+ *     dsync P FROM COUNT   osync P FROM COUNT (writes with O_DSYNC, O_SYNC)
+ *     fallocate, fallocate-keep, punch, zero, collapse, insert P FROM COUNT
+ *     rename P Q   exchange P Q   link P Q   unlink P   unlink-open P   mkdir P   rmdir P
+ *     symlink P LENGTH   mkfifo P   tmpfile P COUNT (linked as P)   tmpfile-fsync P COUNT
+ *     chmod P MODE   setxattr P COUNT   removexattr P   setacl P PERM   hold P   drop
+ *     fsync P   fdatasync P   range P (sync_file_range)   fsyncdir P   sync   start-sync   pass MS
  *
  * `hold` keeps a file open, `start-sync` does not wait, `pass` lets time pass.
  */
+
+import { CacheFile } from "../../../src/cache/cache-file.ts";
+import {
+  SYNC_FILE_RANGE_WAIT_AFTER,
+  SYNC_FILE_RANGE_WAIT_BEFORE,
+  SYNC_FILE_RANGE_WRITE,
+  syncFileRange,
+} from "../../../src/cache/sync-file-range.ts";
 import type { FileHandle } from "../../../src/front/file-handle.ts";
 import { O_RDWR, O_TMPFILE } from "../../../src/front/open-flags.ts";
 import type { Volume } from "../../../src/front/volume.ts";
-import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } from "../../../src/fs/vfs-write.ts";
+import type { ExtInode } from "../../../src/fs/ext/inode.ts";
+import { RENAME_EXCHANGE } from "../../../src/fs/vfs-write.ts";
 import { FsError } from "../../../src/lib/errno.ts";
-import { type CrashBase, fileBytes } from "./crash-base.ts";
+import { aclBytes, type CrashBase, fileBytes } from "./crash-base.ts";
 import type { CrashClock } from "./crash-clock.ts";
-import { CrashModel, CrashNode } from "./crash-model.ts";
+import { CrashContentSteps } from "./crash-content.ts";
+import { CrashModel, CrashNode, NAMELESS } from "./crash-model.ts";
+import { factsOf } from "./crash-oracle.ts";
+
+const S_IFIFO = 0o10000;
+const ACL = "system.posix_acl_access";
+const ALL_OF_RANGE =
+  SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
 
 /** What a workload is done with. */
 export interface WorkloadParts {
@@ -39,38 +58,19 @@ export class CrashWorkload {
   readonly #clock: CrashClock;
   readonly #held: FileHandle[] = [];
   readonly #started: Promise<void>[] = [];
+  readonly #content: CrashContentSteps;
   readonly #steps: Readonly<Record<string, Step>>;
 
   constructor({ base, volume, clock, now }: WorkloadParts) {
     let isBegun = false;
-    this.model = new CrashModel(() => (isBegun ? now() : 0));
+    this.model = new CrashModel(base.blockBytes, () => (isBegun ? now() : 0));
     this.#volume = volume;
     this.#clock = clock;
     this.#begin(base);
     isBegun = true;
-    this.#steps = {
-      create: (path) => this.#create(path),
-      write: (path, from, count) => this.#write(path, Number(from), Number(count)),
-      append: (path, count) => this.#write(path, this.#file(path).bytes.length, Number(count)),
-      truncate: (path, size) => this.#truncate(path, Number(size)),
-      fallocate: (path, from, count) => this.#fallocate(path, Number(from), Number(count)),
-      punch: (path, from, count) => this.#punch(path, Number(from), Number(count)),
-      rename: (from, to) => this.#rename(from, to),
-      link: (from, to) => this.#link(from, to),
-      unlink: (path) => this.#remove(path, (fs) => fs.unlink(`/${path}`)),
-      mkdir: (path) => this.#make(path, new CrashNode("directory"), (fs) => fs.mkdir(`/${path}`)),
-      rmdir: (path) => this.#remove(path, (fs) => fs.rmdir(`/${path}`)),
-      symlink: (path) => this.#symlink(path),
-      setxattr: (path, count) => this.#setXattr(path, Number(count)),
-      tmpfile: (path, count) => this.#temporary(path, Number(count)),
-      hold: async (path) => void this.#held.push(await volume.fs.open(`/${path}`, "r+")),
-      drop: () => this.#drop(),
-      fsync: (path) => this.#fsync(path, false),
-      fdatasync: (path) => this.#fsync(path, true),
-      fsyncdir: (path) => this.#fsyncDir(path),
-      sync: () => this.#sync(),
-      "start-sync": async () => void this.#started.push(this.#sync()),
-    };
+    const fresh = (count: number): Uint8Array => this.#fresh(count);
+    this.#content = new CrashContentSteps({ model: this.model, volume, fresh });
+    this.#steps = { ...this.#contentSteps(), ...this.#nameSteps(), ...this.#syncSteps() };
   }
 
   /** Does one step. What the file system refuses has not happened. */
@@ -92,17 +92,75 @@ export class CrashWorkload {
     await this.#clock.run(this.#drop());
   }
 
-  #begin(base: CrashBase): void {
+  #contentSteps(): Record<string, Step> {
+    const content = this.#content;
+    const onRange =
+      (work: (path: string, from: number, count: number) => Promise<void>): Step =>
+      (path, from, count) =>
+        work.call(content, path, Number(from), Number(count));
+    return {
+      write: onRange(content.write),
+      dsync: onRange(content.dsync),
+      osync: onRange(content.osync),
+      append: (path, count) => content.append(path, Number(count)),
+      rewrite: (path, count) => content.rewrite(path, Number(count)),
+      truncate: (path, size) => content.truncate(path, Number(size)),
+      fallocate: onRange(content.fallocate),
+      "fallocate-keep": onRange(content.fallocateKeep),
+      punch: onRange(content.punch),
+      zero: onRange(content.zero),
+      collapse: onRange(content.collapse),
+      insert: onRange(content.insert),
+    };
+  }
+
+  #nameSteps(): Record<string, Step> {
+    return {
+      create: (path) => this.#create(path),
+      mkdir: (path) => this.#make(path, new CrashNode("directory"), (fs) => fs.mkdir(`/${path}`)),
+      mkfifo: (path) =>
+        this.#make(path, new CrashNode("special"), (fs) => fs.mknod(`/${path}`, S_IFIFO | 0o666)),
+      symlink: (path, length) => this.#symlink(path, Number(length)),
+      tmpfile: (path, count) => this.#temporary(path, Number(count), false),
+      "tmpfile-fsync": (path, count) => this.#temporary(path, Number(count), true),
+      rename: (from, to) => this.#rename(from, to),
+      exchange: (from, to) => this.#exchange(from, to),
+      link: (from, to) => this.#link(from, to),
+      unlink: (path) => this.#remove(path, (fs) => fs.unlink(`/${path}`)),
+      "unlink-open": async (path) => {
+        await this.#hold(path);
+        await this.#remove(path, (fs) => fs.unlink(`/${path}`));
+      },
+      rmdir: (path) => this.#remove(path, (fs) => fs.rmdir(`/${path}`)),
+      chmod: (path, mode) => this.#chmod(path, Number.parseInt(mode, 8)),
+      setxattr: (path, count) => this.#setXattr(path, this.#fresh(Number(count))),
+      removexattr: (path) => this.#setXattr(path, undefined),
+      setacl: (path, perm) => this.#setAcl(path, Number(perm)),
+    };
+  }
+
+  #syncSteps(): Record<string, Step> {
+    return {
+      hold: (path) => this.#hold(path),
+      drop: () => this.#drop(),
+      fsync: (path) => this.#fsync(path, false),
+      fdatasync: (path) => this.#fsync(path, true),
+      range: (path) => this.#range(path),
+      fsyncdir: (path) => this.#fsyncDir(path),
+      sync: () => this.#sync(),
+      "start-sync": async () => void this.#started.push(this.#sync()),
+    };
+  }
+
+  #begin({ tree: { nodes: found, contents } }: CrashBase): void {
     const nodes = new Map<string, CrashNode>();
-    for (const [path, ino] of base.dirs) {
-      const node = new CrashNode("directory");
+    for (const [path, { kind, ino, attributes, target }] of found) {
+      const node = new CrashNode(kind);
       node.ino = ino;
-      nodes.set(path, node);
-    }
-    for (const [path, { ino, content }] of base.files) {
-      const node = new CrashNode("file");
-      node.ino = ino;
-      this.model.changeContent(node, content);
+      node.target = target;
+      node.attributes = attributes;
+      const content = contents.get(path);
+      if (content !== undefined) this.model.changeContent(node, content);
       nodes.set(path, node);
     }
     this.model.changeTree([...nodes.values()], (tree) => {
@@ -135,6 +193,7 @@ export class CrashWorkload {
     } catch (thrown) {
       if (!(thrown instanceof FsError) || number !== this.model.treeNumber) throw thrown;
       this.model.dropTree();
+      if (thrown.code === "EIO" || thrown.code === "EROFS") throw thrown;
     }
   }
 
@@ -146,7 +205,11 @@ export class CrashWorkload {
     const { fs } = this.#volume;
     const put = (nodes: Map<string, CrashNode>): void => void nodes.set(path, node);
     await this.#named([node], put, () => work(fs));
-    if (this.model.node(path) === node) node.ino = (await fs.lstat(`/${path}`)).ino;
+    if (this.model.node(path) !== node) return;
+    const { ino, attributes } = await factsOf(fs, path);
+    node.ino = ino;
+    node.attributes.mode = attributes.mode;
+    for (const [name, value] of attributes.xattrs) node.attributes.xattrs.set(name, value);
   }
 
   #create(path: string): Promise<void> {
@@ -155,67 +218,10 @@ export class CrashWorkload {
     return this.#make(path, node, async (fs) => (await fs.open(`/${path}`, "wx")).close());
   }
 
-  #symlink(path: string): Promise<void> {
+  #symlink(path: string, length: number): Promise<void> {
     const node = new CrashNode("symlink");
-    node.target = "target/".repeat(11); // Longer than what an inode holds.
+    node.target = "target/".repeat(length).slice(0, length);
     return this.#make(path, node, (fs) => fs.symlink(node.target, `/${path}`));
-  }
-
-  async #write(path: string, from: number, count: number): Promise<void> {
-    const node = this.#file(path);
-    const bytes = this.#fresh(count);
-    const content = new Uint8Array(Math.max(node.bytes.length, from + count));
-    content.set(node.bytes);
-    content.set(bytes, from);
-    this.model.changeContent(node, content);
-    await this.#opened(path, async (handle) => {
-      for (let at = 0; at < count; ) {
-        at += (await handle.write(bytes, at, count - at, from + at)).bytesWritten;
-      }
-    });
-  }
-
-  async #truncate(path: string, size: number): Promise<void> {
-    const node = this.#file(path);
-    const content = new Uint8Array(size);
-    content.set(node.bytes.subarray(0, size));
-    this.model.changeContent(node, content, true);
-    await this.#volume.fs.truncate(`/${path}`, size);
-  }
-
-  async #fallocate(path: string, from: number, count: number): Promise<void> {
-    const node = this.#file(path);
-    const content = new Uint8Array(Math.max(node.bytes.length, from + count));
-    content.set(node.bytes);
-    await this.#allocate(path, node, content, 0, from, count);
-  }
-
-  async #punch(path: string, from: number, count: number): Promise<void> {
-    const node = this.#file(path);
-    const content = node.bytes.slice();
-    content.fill(0, from, Math.min(content.length, from + count));
-    const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-    await this.#allocate(path, node, content, mode, from, count);
-  }
-
-  async #allocate(
-    path: string,
-    node: CrashNode,
-    content: Uint8Array,
-    mode: number,
-    from: number,
-    count: number,
-  ): Promise<void> {
-    const isResized = mode === 0 || from + count >= content.length;
-    this.model.changeContent(node, content, isResized);
-    const inode = await this.#volume.fs.inode(`/${path}`);
-    try {
-      await this.#volume.fileSystem.writer!.fallocate(inode, mode, from, count);
-    } catch (thrown) {
-      const isRefused = thrown instanceof FsError && thrown.code === "EOPNOTSUPP";
-      if (!isRefused) throw thrown; // A file with a block map has none of it.
-      node.contents.pop();
-    }
   }
 
   async #rename(from: string, to: string): Promise<void> {
@@ -234,6 +240,18 @@ export class CrashWorkload {
     });
   }
 
+  async #exchange(one: string, other: string): Promise<void> {
+    const [first, second] = [this.#file(one), this.#file(other)];
+    const swap = (nodes: Map<string, CrashNode>): void => {
+      nodes.set(one, second);
+      nodes.set(other, first);
+    };
+    const { fs } = this.#volume;
+    await this.#named([first, second], swap, () =>
+      fs.rename(`/${one}`, `/${other}`, { flags: RENAME_EXCHANGE }),
+    );
+  }
+
   async #link(from: string, to: string): Promise<void> {
     const node = this.#file(from);
     const { fs } = this.#volume;
@@ -249,46 +267,86 @@ export class CrashWorkload {
     await this.#named([this.#file(path)], remove, () => work(this.#volume.fs));
   }
 
-  async #setXattr(path: string, count: number): Promise<void> {
+  async #setXattr(path: string, value: Uint8Array | undefined): Promise<void> {
     const node = this.#file(path);
-    const value = this.#fresh(count);
-    const set = (): void => void node.xattrs.set("user.k", Buffer.from(value).toString("latin1"));
+    const set = (): void => {
+      const { xattrs } = node.copyAttributes();
+      if (value === undefined) xattrs.delete("user.k");
+      else xattrs.set("user.k", Buffer.from(value).toString("latin1"));
+    };
     const { fs } = this.#volume;
-    await this.#named([node], set, () => fs.setXattr(`/${path}`, "user.k", value));
+    await this.#named([node], set, () =>
+      value === undefined
+        ? fs.removeXattr(`/${path}`, "user.k")
+        : fs.setXattr(`/${path}`, "user.k", value),
+    );
   }
 
-  async #temporary(path: string, count: number): Promise<void> {
+  /** The mode follows the list. */
+  async #setAcl(path: string, perm: number): Promise<void> {
+    const node = this.#file(path);
+    const value = aclBytes(perm);
+    const set = (): void => {
+      const attributes = node.copyAttributes();
+      attributes.mode = (attributes.mode & 0o7000) | 0o600 | (perm << 3);
+      attributes.xattrs.set(ACL, Buffer.from(value).toString("latin1"));
+    };
+    const { fs } = this.#volume;
+    await this.#named([node], set, () => fs.setXattr(`/${path}`, ACL, value));
+  }
+
+  /** Of a file that has no access control list. */
+  async #chmod(path: string, mode: number): Promise<void> {
+    const node = this.#file(path);
+    const set = (): void => {
+      node.copyAttributes().mode = mode;
+    };
+    const { fs } = this.#volume;
+    await this.#named([node], set, () => fs.chmod(`/${path}`, mode));
+  }
+
+  /** A file without a name, which gets one; with `isSynced` it is durable before that. */
+  async #temporary(path: string, count: number, isSynced: boolean): Promise<void> {
     const { fs } = this.#volume;
     const dir = `/${path.slice(0, path.lastIndexOf("/"))}`;
     const node = new CrashNode("file");
     this.model.changeContent(node, new Uint8Array(0));
+    node.born = NAMELESS;
     const handle = await fs.open(dir, O_TMPFILE | O_RDWR);
     try {
       const bytes = this.#fresh(count);
       this.model.changeContent(node, bytes);
       await handle.write(bytes, 0, count, 0);
+      if (isSynced) {
+        const keep = this.model.promise(0, [node]);
+        await handle.sync();
+        keep();
+      }
       await this.#make(path, node, () => fs.link(handle, `/${path}`));
     } finally {
       await handle.close();
     }
   }
 
-  async #opened(path: string, work: (handle: FileHandle) => Promise<void>): Promise<void> {
-    const handle = await this.#volume.fs.open(`/${path}`, "r+");
-    try {
-      await work(handle);
-    } finally {
-      await handle.close();
-    }
+  async #hold(path: string): Promise<void> {
+    this.#held.push(await this.#volume.fs.open(`/${path}`, "r+"));
   }
 
   async #fsync(path: string, isDataOnly: boolean): Promise<void> {
     const node = this.#file(path);
-    await this.#opened(path, async (handle) => {
+    await this.#content.opened(path, O_RDWR, async (handle) => {
       const keep = this.model.promise(isDataOnly ? node.born : node.tree, [node]);
       await (isDataOnly ? handle.datasync() : handle.sync());
       keep();
     });
+  }
+
+  /** Writes the data out, which promises nothing. */
+  async #range(path: string): Promise<void> {
+    const { mapping } = (await this.#volume.fs.inode(`/${path}`)) as ExtInode;
+    if (mapping === undefined) return;
+    const errno = await syncFileRange(new CacheFile(mapping), 0, 0, ALL_OF_RANGE);
+    if (errno !== 0) throw FsError.of(errno);
   }
 
   async #fsyncDir(path: string): Promise<void> {

@@ -1,9 +1,10 @@
 /**
- * e2fsck as a judge of many images that differ little: one file in which the changed sectors are
- * written, and taken back after each check.
+ * e2fsck and the kernel as judges of many images that differ little: one file in which the changed
+ * sectors are written, and taken back after each check.
  */
 import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
 import { SECTOR_BYTES } from "../../../src/lib/units.ts";
+import { withKernelMount } from "../../support/kernel-image.ts";
 import { runTool } from "../../support/tools.ts";
 import type { CrashImage } from "./crash-image.ts";
 
@@ -38,13 +39,25 @@ export class Fsck {
   }
 
   /**
-   * `image` as `e2fsck -fy` leaves it. Throws with what it said if there is anything that it cannot
-   * mend.
+   * `image` as e2fsck leaves it: with "-fy" it mends all that it can, with "-fp" only what needs no
+   * answer. Throws with what it said if there is something else.
    */
-  repaired(image: CrashImage): Uint8Array {
+  mended(image: CrashImage, how: "-fy" | "-fp"): Uint8Array {
+    return this.#changed(image, (path) => runTool("e2fsck", [how, path], { okCodes: [1] }));
+  }
+
+  /** `image` as the kernel leaves it that has mounted it, which e2fsck finds nothing wrong with. */
+  mounted(image: CrashImage): Uint8Array {
+    return this.#changed(image, (path) => {
+      withKernelMount(path, () => undefined);
+      runTool("e2fsck", ["-fn", path]);
+    });
+  }
+
+  #changed(image: CrashImage, change: (path: string) => void): Uint8Array {
     this.#put(image.changed().map(({ sector, bytes }) => [sector, bytes]));
     try {
-      runTool("e2fsck", ["-fy", this.#path], { okCodes: [1] });
+      change(this.#path);
       return new Uint8Array(readFileSync(this.#path));
     } finally {
       writeFileSync(this.#path, image.base);

@@ -7,6 +7,7 @@
  *
  * Calls take a random time each, so they end in an order of their own. A read sees what has ended.
  */
+import { FsError } from "../../../src/lib/errno.ts";
 import type { Random } from "../../../src/lib/random.ts";
 import { MemoryStore } from "../../../src/store/memory-store.ts";
 import { sleep } from "../../../src/store/sleep.ts";
@@ -31,6 +32,8 @@ export interface RecordedWrite {
 export type DiskEvent =
   | RecordedWrite
   | { readonly kind: "done"; readonly id: number }
+  /** A write that has failed, and has left nothing. */
+  | { readonly kind: "failed"; readonly id: number }
   | { readonly kind: "flush"; readonly id: number }
   | { readonly kind: "flushed"; readonly id: number };
 
@@ -39,9 +42,17 @@ const LATENCY_MS = 1;
 const SLOW_MS = 30;
 const SLOW_SHARE = 0.1;
 
+/** Writes that fail, from one on; each is done nevertheless, or not, as chance has it. */
+export interface WriteFaults {
+  /** How many go well before. */
+  readonly from: number;
+  readonly count: number;
+}
+
 export interface RecordedStoreOptions {
   readonly clock: CrashClock;
   readonly random: Random;
+  readonly faults?: WriteFaults | undefined;
 }
 
 /** See the head of the file. The image holds what has ended. */
@@ -51,13 +62,16 @@ export class RecordedStore extends MemoryStore {
   readonly #image: CrashImage;
   readonly #clock: CrashClock;
   readonly #random: Random;
+  readonly #faults: WriteFaults;
   #nextId = 0;
+  #writeCount = 0;
 
-  constructor(image: CrashImage, { clock, random }: RecordedStoreOptions) {
+  constructor(image: CrashImage, { clock, random, faults }: RecordedStoreOptions) {
     super(image.bytes, { name: "recorded" });
     this.#image = image;
     this.#clock = clock;
     this.#random = random;
+    this.#faults = faults ?? { from: Infinity, count: 0 };
     const cached = { hasFua: true, hasVolatileCache: true, canDiscard: false };
     this.capabilities = { canWrite: true, stableWrites: false, blockBytes: 512, ...cached };
   }
@@ -90,9 +104,17 @@ export class RecordedStore extends MemoryStore {
   async #write(offsetBytes: number, bytes: Uint8Array, isFua: boolean): Promise<void> {
     const id = this.#nextId++;
     this.events.push({ kind: "write", id, offsetBytes, bytes, isFua });
+    const { from, count } = this.#faults;
+    const number = this.#writeCount++;
+    const isFault = number >= from && number < from + count;
     await this.#wait();
-    this.#image.put(offsetBytes, bytes);
-    this.events.push({ kind: "done", id });
+    if (isFault && this.#random.chance(0.5)) {
+      this.events.push({ kind: "failed", id });
+    } else {
+      this.#image.put(offsetBytes, bytes);
+      this.events.push({ kind: "done", id });
+    }
+    if (isFault) throw new FsError("EIO", { detail: `write ${number} is to fail` });
   }
 
   #wait(): Promise<void> {
