@@ -14,11 +14,14 @@ import {
   checkMode,
   checkOwnerId,
   codedError,
+  invalidArgType,
+  invalidArgValue,
   type PathLike,
   pathBytes,
   pathText,
 } from "./arguments.ts";
 import { PERMISSION_BITS } from "./attributes.ts";
+import { viewOf } from "./read-request.ts";
 import { type TimeLike, timeOf } from "./times.ts";
 import { VolumeBase } from "./volume-base.ts";
 
@@ -30,6 +33,11 @@ export interface SetXattrOptions {
   readonly mode?: "create" | "replace" | undefined;
   readonly signal?: AbortSignal | undefined;
 }
+
+const XATTR_FLAGS: ReadonlyMap<string, number> = new Map([
+  ["create", XATTR_CREATE],
+  ["replace", XATTR_REPLACE],
+]);
 
 export abstract class AttributeCalls extends VolumeBase {
   async chmod(path: PathLike, mode: string | number): Promise<void> {
@@ -67,12 +75,18 @@ export abstract class AttributeCalls extends VolumeBase {
   async setXattr(
     path: PathLike,
     name: string,
-    value: Uint8Array,
+    value: ArrayBufferView,
     options: SetXattrOptions = {},
   ): Promise<void> {
-    const modes = { create: XATTR_CREATE, replace: XATTR_REPLACE } as const;
-    const flags = options.mode === undefined ? 0 : modes[options.mode];
-    await this.#setXattr(path, "setxattr", name, value, flags, options);
+    if (!ArrayBuffer.isView(value)) {
+      throw invalidArgType("value", "an instance of Buffer, TypedArray, or DataView", value);
+    }
+    const { mode } = options;
+    const flags = mode === undefined ? 0 : XATTR_FLAGS.get(mode);
+    if (flags === undefined) {
+      throw invalidArgValue("options.mode", mode, "must be 'create' or 'replace'");
+    }
+    await this.#setXattr(path, "setxattr", name, viewOf(value), flags, options);
   }
 
   /** Takes an extended attribute away. Throws `ENODATA` if it is not there. */
@@ -138,6 +152,7 @@ export abstract class AttributeCalls extends VolumeBase {
     flags: number,
     { followLinks, signal }: SetXattrOptions,
   ): Promise<void> {
+    if (typeof name !== "string") throw invalidArgType("name", "of type string", name);
     const { inode } = await this.at(path, syscall, followLinks !== false, signal);
     const { writer } = this;
     if (writer === undefined) throw new FsError("EROFS", { syscall, path: pathText(path) });

@@ -29,15 +29,28 @@ export interface NamePlace {
 /** Tells listeners of changes; costs nothing while there are none. */
 export class Changes {
   readonly #listeners = new Set<(change: Change) => void>();
+  readonly #enders = new Set<() => void>();
 
   get isWatched(): boolean {
     return this.#listeners.size > 0;
   }
 
-  /** Calls `listener` for every change until the returned function is called. */
-  on(listener: (change: Change) => void): () => void {
+  /**
+   * Calls `listener` for every change until the returned function is called, and `onEnd` when there
+   * are no more.
+   */
+  on(listener: (change: Change) => void, onEnd: () => void = () => {}): () => void {
     this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    this.#enders.add(onEnd);
+    return () => {
+      this.#listeners.delete(listener);
+      this.#enders.delete(onEnd);
+    };
+  }
+
+  /** There will be no more changes: the volume is closed. */
+  end(): void {
+    for (const end of [...this.#enders]) end();
   }
 
   /** A name has come or gone. */

@@ -15,6 +15,7 @@ import type { Clock } from "../lib/clock.ts";
 import { FsError } from "../lib/errno.ts";
 import { AsyncMutex, WaitQueue } from "../lib/locks.ts";
 import { andThen, isPromise, type MaybeAsync } from "../lib/maybe.ts";
+import { checkInteger, checkSignal, invalidArgValue } from "./arguments.ts";
 import type { Changes, NamePlace } from "./changes.ts";
 import { EmitterBase } from "./emitter.ts";
 import { ACCESS_MASK, O_RDONLY, O_WRONLY } from "./open-flags.ts";
@@ -127,6 +128,11 @@ export abstract class OpenFile extends EmitterBase {
   async lock(options: LockOptions = {}): Promise<boolean> {
     this.checkOpen("flock");
     const { mode = "exclusive", start = 0, length = Infinity, signal } = options;
+    if (mode !== "exclusive" && mode !== "shared") {
+      throw invalidArgValue("options.mode", mode, "must be 'exclusive' or 'shared'");
+    }
+    checkRange(start, length);
+    checkSignal(signal);
     const request = { ...lockRange(start, length), isShared: mode === "shared" };
     const locks = this.owner.locksOf(this.inode);
     if (options.try === true) return locks.tryLock(this, request);
@@ -139,6 +145,7 @@ export abstract class OpenFile extends EmitterBase {
   /** Gives back what `lock` has taken, or a range of it. */
   unlock({ start = 0, length = Infinity }: Pick<LockOptions, "start" | "length"> = {}): void {
     this.checkOpen("flock");
+    checkRange(start, length);
     this.owner.locksOf(this.inode).unlock(this, lockRange(start, length));
   }
 
@@ -261,4 +268,9 @@ export abstract class OpenFile extends EmitterBase {
     this.emit("close");
     return this.owner.writer?.release(this.inode);
   }
+}
+
+function checkRange(start: unknown, length: unknown): void {
+  checkInteger(start, "options.start");
+  if (length !== Infinity) checkInteger(length, "options.length", 1);
 }

@@ -9,7 +9,9 @@ import { MemoryStore } from "../store/memory-store.ts";
 import type { Store } from "../store/store.ts";
 import { invalidArgType } from "./arguments.ts";
 import { type CachedFile, type CachedOptions, cached as cachedStore } from "./cached.ts";
+import { checkOptions } from "./option-checks.ts";
 import { openVolume, type Volume, type VolumeOptions } from "./volume.ts";
+import { checkVolumeOptions } from "./volume-options.ts";
 
 /** What an image may be given as. */
 export type ImageSpec = string | URL | Uint8Array | Store;
@@ -46,7 +48,8 @@ export async function storeOf(spec: ImageSpec, writable = false): Promise<Store>
  *   features
  */
 export async function openImage(spec: ImageSpec, options: OpenImageOptions = {}): Promise<Volume> {
-  const { journal, ...rest } = options;
+  const { journal, ...rest } = checkOptions(options);
+  checkVolumeOptions(rest);
   const store = await storeOf(spec, options.writable);
   if (journal === undefined) return openVolume(store, rest);
   let journalStore: Store;

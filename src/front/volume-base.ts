@@ -21,7 +21,7 @@ import {
   mayAccess,
   mayChown,
 } from "../fs/permission.ts";
-import type { FileSystem, VfsInode } from "../fs/vfs.ts";
+import type { FileSystem, InodeAttributes, VfsInode } from "../fs/vfs.ts";
 import type { FileSystemWriter } from "../fs/vfs-write.ts";
 import type { Clock } from "../lib/clock.ts";
 import { type ErrnoCode, FsError } from "../lib/errno.ts";
@@ -35,6 +35,7 @@ import { FileHandle } from "./file-handle.ts";
 import type { OpenFile, OpenFileOwner } from "./open-file.ts";
 import {
   ACCESS_MASK,
+  O_APPEND,
   O_CREAT,
   O_DIRECTORY,
   O_NOATIME,
@@ -45,6 +46,10 @@ import {
 } from "./open-flags.ts";
 import { Privileges } from "./privileges.ts";
 
+/** Of `FS_IOC_GETFLAGS`. */
+const IMMUTABLE_FL = 0x10;
+const APPEND_FL = 0x20;
+const FIXED = { detail: "it is immutable, or may only be appended to" };
 const ACL_NAME = "system.posix_acl_access";
 
 /** In whose name, and by whose clock, the calls are made. */
@@ -117,6 +122,7 @@ export abstract class VolumeBase implements OpenFileOwner {
    */
   async closeAll(): Promise<void> {
     this.#isClosed = true;
+    this.changes.end();
     const failures: unknown[] = [];
     for (const handle of [...this.#open]) {
       await handle.close().catch((thrown: unknown) => failures.push(thrown));
@@ -166,11 +172,17 @@ export abstract class VolumeBase implements OpenFileOwner {
     }
   }
 
-  /** Throws `EACCES` unless the caller may do all of `wanted` (`MAY_*`) with the inode. */
+  /**
+   * Throws `EACCES` unless the caller may do all of `wanted` (`MAY_*`) with the inode; `EPERM`
+   * where nobody may write it.
+   */
   protected checkAccess(inode: VfsInode, wanted: number): MaybeAsync<void> {
+    const attributes = inode.attributes();
+    const isWrite = (wanted & MAY_WRITE) !== 0;
+    if (isWrite && isFixed(attributes, O_APPEND)) throw new FsError("EPERM", FIXED);
     const acl = this.caller.uid === 0 ? undefined : this.aclOf(inode);
     return andThen(acl, (list) => {
-      if (!mayAccess(inode.attributes(), list, this.caller, wanted)) throw new FsError("EACCES");
+      if (!mayAccess(attributes, list, this.caller, wanted)) throw new FsError("EACCES");
     });
   }
 
@@ -272,10 +284,13 @@ export abstract class VolumeBase implements OpenFileOwner {
 
   /** Throws `EACCES` unless the caller may use the file as `flags` say. */
   #checkOpen(inode: VfsInode, flags: number): MaybeAsync<void> {
-    if (this.caller.uid === 0) return undefined;
     const access = flags & ACCESS_MASK;
     let wanted = access === O_WRONLY ? 0 : MAY_READ;
-    if (access !== O_RDONLY || (flags & O_TRUNC) !== 0) wanted |= MAY_WRITE;
+    if (access !== O_RDONLY || (flags & O_TRUNC) !== 0) {
+      wanted |= MAY_WRITE;
+      if (isFixed(inode.attributes(), flags)) throw new FsError("EPERM", FIXED);
+    }
+    if (this.caller.uid === 0) return undefined;
     return andThen(this.checkAccess(inode, wanted), () => {
       if ((flags & O_NOATIME) !== 0) this.checkOwner(inode, "open");
     });
@@ -311,6 +326,13 @@ export abstract class VolumeBase implements OpenFileOwner {
     this.#open.add(handle);
     return handle;
   }
+}
+
+/** True if nobody may write the file, or not as `flags` would. */
+function isFixed(attributes: InodeAttributes, flags: number): boolean {
+  const fixed = attributes.flags & (IMMUTABLE_FL | APPEND_FL);
+  if ((fixed & IMMUTABLE_FL) !== 0) return true;
+  return fixed !== 0 && ((flags & O_APPEND) === 0 || (flags & O_TRUNC) !== 0);
 }
 
 /** The same error with the call and the path that the user named; others pass unchanged. */

@@ -22,6 +22,7 @@ import { makeCache } from "./make-cache.ts";
 import { VolumeFs } from "./promises.ts";
 import { formatSize } from "./size-text.ts";
 import type { VolumeContext } from "./volume-base.ts";
+import { checkVolumeOptions } from "./volume-options.ts";
 
 /** How an image is to be opened. */
 export interface VolumeOptions {
@@ -136,6 +137,7 @@ export class Volume {
 
   /** Makes everything that was changed durable. */
   async sync(): Promise<void> {
+    this.#checkOpen("sync");
     await this.fileSystem.writer?.sync();
   }
 
@@ -162,6 +164,7 @@ export class Volume {
    * of it needs. What lies outside of the open partition is not told of.
    */
   async *usedRanges(signal?: AbortSignal): AsyncGenerator<ByteRange> {
+    this.#checkOpen("read");
     const base = this.partition?.offsetBytes ?? 0;
     for await (const { offsetBytes, lengthBytes } of this.fileSystem.usedRanges(signal)) {
       yield { offsetBytes: base + offsetBytes, lengthBytes };
@@ -189,7 +192,13 @@ export class Volume {
     if (failures.length > 0) throw failures[0];
   }
 
+  #checkOpen(syscall: string): void {
+    if (this.#closing === undefined) return;
+    throw new FsError("EBADF", { syscall, detail: "the volume is closed" });
+  }
+
   #writer(syscall: string): FileSystemWriter {
+    this.#checkOpen(syscall);
     const { writer } = this.fileSystem;
     if (writer !== undefined) return writer;
     throw new FsError("EROFS", { syscall, detail: `${this.#store.name} was opened read-only` });
@@ -221,10 +230,11 @@ interface VolumeParts {
  *   know, `EIO`
  */
 export async function openVolume(store: Store, options: VolumeOptions = {}): Promise<Volume> {
-  const clock = options.clock ?? realClock;
+  const clock = options?.clock ?? realClock;
   const devices: StoreBlockDevice[] = [];
-  const stores = options.journal === undefined ? [store] : [store, options.journal];
+  const stores = options?.journal === undefined ? [store] : [store, options.journal];
   try {
+    checkVolumeOptions(options);
     const cache = makeCache(options.cache, clock);
     const disk = new StoreBlockDevice(store, { clock });
     devices.push(disk);

@@ -32,7 +32,10 @@ export interface WatchOptions {
 
 const QUEUE_MAX = 2048;
 
-/** What is at `path` (`where` walks to it) until the signal is aborted or the loop is left. */
+/**
+ * What is at `path` (`where` walks to it) until the signal is aborted, the loop is left, or the
+ * volume is closed.
+ */
 export async function* watchChanges(
   changes: Changes,
   where: () => WalkResult | Promise<WalkResult>,
@@ -56,13 +59,18 @@ export async function* watchChanges(
   const queue: { eventType: Change["eventType"]; shown: Uint8Array }[] = [];
   let wake: () => void = () => {};
   let isOverflown = false;
+  let isEnded = false;
+  const onEnd = (): void => {
+    isEnded = true;
+    wake();
+  };
   const stop = changes.on((change) => {
     const shown = shownName(change);
     if (shown === undefined) return;
     if (queue.length >= maxQueue) isOverflown = true;
     else queue.push({ eventType: change.eventType, shown });
     wake();
-  });
+  }, onEnd);
   const onAbort = (): void => wake();
   signal?.addEventListener("abort", onAbort);
   try {
@@ -73,6 +81,8 @@ export async function* watchChanges(
         yield { eventType: change.eventType, filename: decode(change.shown, encoding, "text") };
       } else if (isOverflown) {
         throw codedRangeError("ERR_FS_WATCH_QUEUE_OVERFLOW", "fs.watch() queued more than it may");
+      } else if (isEnded) {
+        return;
       } else {
         await new Promise<void>((resolve) => {
           wake = resolve;

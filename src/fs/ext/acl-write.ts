@@ -62,7 +62,7 @@ function storeAcl(
 }
 
 /**
- * Sets the list of `inode` from the form of users; null, or a list without entries, removes it
+ * Sets the list of `inode` from the form of users; null, no bytes, or no entries remove it
  * (`ext4_set_acl`).
  *
  * @throws {FsError} `EINVAL` for no list of version 2 or one that is not valid; `EACCES` for the
@@ -76,7 +76,7 @@ export function setAcl(
   value: Uint8Array | null,
 ): void {
   if (inode.type === "symlink") throw new FsError("EOPNOTSUPP");
-  const given = value === null ? [] : aclFromUser(value);
+  const given = value === null || value.length === 0 ? [] : aclFromUser(value);
   if (given.length > 0) checkAcl(given);
   const acl = given.length > 0 ? given : undefined;
   if (kind === "default") {

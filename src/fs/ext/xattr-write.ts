@@ -18,7 +18,6 @@ import { APPEND_FL, IMMUTABLE_FL } from "./layout.ts";
 import type { ExtWriter } from "./writer.ts";
 import {
   PREFIXES,
-  storedXattrOf,
   XATTR_INDEX_ACL_ACCESS,
   XATTR_INDEX_ACL_DEFAULT,
   XATTR_INDEX_USER,
@@ -74,7 +73,7 @@ function aclKindOf(index: number): AclKind | undefined {
 /**
  * Sets the attribute with the full name `name` to `value`, in the form of users, or removes it if
  * that is null (`ext4_xattr_set`). `flags` are `XATTR_CREATE`, `XATTR_REPLACE` or 0. An access
- * control list that is not there is removed without a complaint.
+ * control list is set and removed whether it is there or not.
  *
  * @throws {FsError} `EEXIST`, `ENODATA` as `flags` say; `ENOSPC`; `E2BIG` above 64 KiB; `ERANGE`,
  *   `EINVAL`, `EOPNOTSUPP` for the name; `EPERM` for what is immutable or append-only, and for
@@ -97,15 +96,7 @@ export function setXattr(
   if (key.index === XATTR_INDEX_USER && !isUsers) throw new FsError("EPERM");
   const kind = aclKindOf(key.index);
   if (kind === undefined) setStoredXattr(ctx, handle, inode, key, value, flags);
-  else {
-    checkThere(storedXattrOf(ctx, inode, key.index, key.name) !== undefined, flags);
-    setAcl(ctx, handle, inode, kind, value);
-  }
+  else setAcl(ctx, handle, inode, kind, value); // Which asks for no `flags`.
   ctx.editInode(handle, inode);
   inode.setTime("ctime", ctx.now());
-}
-
-function checkThere(isThere: boolean, flags: number): void {
-  if (isThere && (flags & XATTR_CREATE) !== 0) throw new FsError("EEXIST");
-  if (!isThere && (flags & XATTR_REPLACE) !== 0) throw new FsError("ENODATA");
 }
