@@ -183,9 +183,8 @@ describe.skipIf(!hasTools).each(Object.keys(IMAGES))("on %s", (type) => {
   let image: Uint8Array;
   beforeAll(() => {
     const [args, sizeText] = IMAGES[type]!;
-    const path = makeImage(scratch, type, args, { sizeText });
-    if (JOURNALS_DATA.includes(type)) runTool("tune2fs", ["-o", "journal_data", path]);
-    image = new Uint8Array(readFileSync(path));
+    const defaults = JOURNALS_DATA.includes(type) ? "journal_data" : undefined;
+    image = new Uint8Array(readFileSync(makeImage(scratch, type, args, { sizeText, defaults })));
   });
 
   test.each(WORKLOADS)("%s: whatever fails is survived", async (name) => {

@@ -31,12 +31,14 @@ const STEPS = 80;
 const FILE_BYTES_MAX = 350_000;
 const WRITE_BYTES_MAX = 60_000;
 
-const KINDS: readonly (readonly [name: string, args: readonly string[]])[] = [
-  ["ext4", ["-t", "ext4", "-b", "1024", "-J", "size=1"]],
-  ["ext4 without a journal", ["-t", "ext4", "-b", "4096", "-O", "^has_journal"]],
-  ["ext3", ["-t", "ext3", "-b", "1024", "-J", "size=1"]],
-  ["ext2", ["-t", "ext2", "-b", "4096"]],
-];
+const KINDS: readonly (readonly [string, args: readonly string[], defaults: string | undefined])[] =
+  [
+    ["ext4", ["-t", "ext4", "-b", "1024", "-J", "size=1"], undefined],
+    ["ext4 without a journal", ["-t", "ext4", "-b", "4096", "-O", "^has_journal"], undefined],
+    ["ext3", ["-t", "ext3", "-b", "1024", "-J", "size=1"], undefined],
+    ["ext2", ["-t", "ext2", "-b", "4096"], undefined],
+    ["ext4, data in the journal", ["-t", "ext4", "-b", "1024", "-J", "size=1"], "journal_data"],
+  ];
 
 async function open(bytes: Uint8Array, time: VirtualTime, seed: number, latencyMs: number) {
   const { clock } = time;
@@ -173,9 +175,9 @@ function expectWhole(bytes: Uint8Array): void {
   runTool("e2fsck", ["-fn", path]);
 }
 
-async function load(args: readonly string[], seed: number): Promise<void> {
+async function load(args: readonly string[], seed: number, defaults?: string): Promise<void> {
   const random = new Random(seed);
-  const path = makeImage(scratch, "image", args, { sizeText: "3M" });
+  const path = makeImage(scratch, "image", args, { sizeText: "3M", defaults });
   const bytes = new Uint8Array(readFileSync(path));
   const time = new VirtualTime();
   const { clock } = time;
@@ -223,10 +225,11 @@ async function load(args: readonly string[], seed: number): Promise<void> {
 }
 
 describe.skipIf(!hasTools)("freezing and trimming under load", () => {
-  test.each(KINDS)("%s: every frozen image is whole", { timeout: 120_000 }, async (_name, args) => {
+  const title = "%s: every frozen image is whole";
+  test.each(KINDS)(title, { timeout: 120_000 }, async (_name, args, defaults) => {
     for (let round = 0; round < runs(1); round++) {
       const seed = 500 + round;
-      await load(args, seed).catch((cause: unknown) => {
+      await load(args, seed, defaults).catch((cause: unknown) => {
         throw new Error(`seed ${seed}: ${String(cause)}`, { cause });
       });
     }

@@ -29,6 +29,7 @@ interface Row {
   /** Options of mke2fs. */
   readonly args: string;
   readonly size: string;
+  readonly defaults?: string;
 }
 
 const ROWS: readonly Row[] = [
@@ -39,6 +40,18 @@ const ROWS: readonly Row[] = [
   { title: "ext4 1 KiB", args: "-t ext4 -b 1024 -J size=1", size: "5M" },
   { title: "ext4 4 KiB", args: "-t ext4 -b 4096 -J size=4", size: "10M" },
   { title: "ext4 inline", args: "-t ext4 -b 1024 -J size=1 -O inline_data", size: "5M" },
+  {
+    title: "ext3 1 KiB, data in the journal",
+    args: "-t ext3 -b 1024 -J size=1",
+    size: "5M",
+    defaults: "journal_data",
+  },
+  {
+    title: "ext4 4 KiB, data in the journal",
+    args: "-t ext4 -b 4096 -J size=4",
+    size: "10M",
+    defaults: "journal_data",
+  },
   { title: "ext4 no journal", args: "-t ext4 -b 4096 -O ^has_journal", size: "6M" },
 ];
 
@@ -62,7 +75,8 @@ class Disk {
 
   constructor(row: Row, seed: number) {
     this.random = new Random(seed);
-    this.path = makeImage(scratch, "x", row.args.split(" "), { sizeText: row.size });
+    const { args, size, defaults } = row;
+    this.path = makeImage(scratch, "x", args.split(" "), { sizeText: size, defaults });
     this.image = new Uint8Array(readFileSync(this.path));
   }
 

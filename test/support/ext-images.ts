@@ -44,6 +44,8 @@ export interface ImageOptions {
   /** Extended options of mke2fs beside those that all images have. */
   readonly extended?: string;
   readonly sourceDir?: string;
+  /** What it is to be mounted with, as `tune2fs -o` takes it. */
+  readonly defaults?: string | undefined;
 }
 
 /** Makes the image `name`.img in `directory` with these options of mke2fs, and returns its path. */
@@ -61,6 +63,7 @@ export function makeImage(
   runTool("mke2fs", [...common, ...args, ...source, path, options.sizeText ?? "32M"], {
     env: { E2FSPROGS_FAKE_TIME: "1700000000" },
   });
+  if (options.defaults !== undefined) runTool("tune2fs", ["-o", options.defaults, path]);
   return path;
 }
 
