@@ -126,21 +126,32 @@ function copyReady(iocb: Kiocb, into: Uint8Array, doneBefore: number): number {
 
 /** Copies what `folio`, which holds the position, has of the read; returns the new count. */
 function copyFrom(iocb: Kiocb, into: Uint8Array, done: number, folio: Folio): number {
+  const from = iocb.posBytes - folio.index * PAGE_BYTES;
+  const count = noteRead(iocb, folio, into.length - done);
+  if (count === 0) return done;
+  if (count === folio.sizeBytes) into.set(folio.bytes, done);
+  else into.set(folio.bytes.subarray(from, from + count), done);
+  return done + count;
+}
+
+/**
+ * Notes that the reader takes what `folio`, which holds the position, has of the next `wantedBytes`
+ * of the file, and moves the position on. Returns how many bytes that are, 0 behind the end.
+ */
+export function noteRead(iocb: Kiocb, folio: Folio, wantedBytes: number): number {
   const { file } = iocb;
   const { host, cache } = file.mapping;
   const from = iocb.posBytes - folio.index * PAGE_BYTES;
-  const count = Math.min(folio.sizeBytes - from, into.length - done, host.size - iocb.posBytes);
-  if (count <= 0) return done;
+  const count = Math.min(folio.sizeBytes - from, wantedBytes, host.size - iocb.posBytes);
+  if (count <= 0) return 0;
   if ((folio.flags & USED_MASK) !== USED_MASK && isOtherFolio(file.ra.prevPos, folio)) {
     cache.lru.markAccessed(folio);
   }
-  if (count === folio.sizeBytes) into.set(folio.bytes, done);
-  else into.set(folio.bytes.subarray(from, from + count), done);
   cache.counters.bytes += count;
   file.lastFolio = folio;
   iocb.posBytes += count;
   file.ra.prevPos = iocb.posBytes;
-  return done + count;
+  return count;
 }
 
 /** True if the byte before `prevPos`, the last one read, lies in another folio. */
@@ -153,7 +164,7 @@ function isOtherFolio(prevPos: number, folio: Folio): boolean {
  * Makes the folio at the position readable, for a read of `wantedBytes` (`filemap_get_pages`).
  * Returns it with a reference, or an errno.
  */
-function filemapGetPages(iocb: Kiocb, wantedBytes: number): MaybeAsync<Folio | Errno> {
+export function filemapGetPages(iocb: Kiocb, wantedBytes: number): MaybeAsync<Folio | Errno> {
   const { file } = iocb;
   const { mapping } = file;
   const index = pageOfByte(iocb.posBytes);

@@ -46,6 +46,7 @@ export {
   type WriteBudget,
   writeOneFolio,
 } from "./filemap-flush.ts";
+export { FolioPipe, filemapSpliceRead } from "./filemap-splice.ts";
 export { genericFileDirectWrite, genericPerformWrite } from "./filemap-write.ts";
 export { BdiWriteback, type FlusherOptions } from "./flusher.ts";
 export { Folio } from "./folio.ts";

@@ -5,13 +5,14 @@
  *               |       |       |
  *             store   store   store     one after the other, all bytes of a file in one write
  *
- *     large   copy: a chunk is read and written, while readahead brings the next ones
+ *     large   copy: a chunk is written from the cache, while readahead brings the next ones
  *
  * Holes stay holes: only what `dataSegments` tells is read and written.
  */
-import { ftruncateSync, writeSync } from "node:fs";
+import { ftruncateSync, writevSync } from "node:fs";
 import type { CacheFile } from "../../cache/cache-file.ts";
 import { filemapRead } from "../../cache/filemap.ts";
+import { FolioPipe, filemapSpliceRead } from "../../cache/filemap-splice.ts";
 import type { FileSystem, VfsInode } from "../../fs/vfs.ts";
 import { KIB, MIB } from "../../lib/units.ts";
 import { readErrorOf } from "../read-error.ts";
@@ -40,7 +41,6 @@ export class ContentCopier {
   readonly #fs: FileSystem;
   readonly #signal: AbortSignal;
   readonly #spend: (bytes: number) => void;
-  readonly #chunk: Buffer = Buffer.allocUnsafe(CHUNK_BYTES);
 
   constructor(fs: FileSystem, signal: AbortSignal, spend: (bytes: number) => void) {
     this.#fs = fs;
@@ -70,7 +70,7 @@ export class ContentCopier {
     let endBytes = 0;
     for (const { posBytes, bytes } of pieces) {
       this.#spend(bytes.length);
-      writeFully(fd, bytes, posBytes);
+      writeFully(fd, [bytes], bytes.length, posBytes);
       endBytes = posBytes + bytes.length;
     }
     if (endBytes !== sizeBytes) ftruncateSync(fd, sizeBytes);
@@ -83,14 +83,20 @@ export class ContentCopier {
    */
   async copy(inode: VfsInode, fd: number, name: string): Promise<void> {
     const file = await this.#fs.openFile(inode, this.#signal);
+    const pipe = new FolioPipe();
     for (const [start, end] of await dataSegments(this.#fs, inode, this.#signal)) {
-      for (let at = start; at < end; ) {
-        const wanted = Math.min(this.#chunk.length, end - at);
-        const count = await this.#read(file, at, this.#chunk.subarray(0, wanted), name);
-        if (count === 0) break;
-        this.#spend(count);
-        writeFully(fd, this.#chunk.subarray(0, count), at);
-        at += count;
+      const iocb = { file, posBytes: start, flags: 0, signal: this.#signal };
+      while (iocb.posBytes < end) {
+        const at = iocb.posBytes;
+        try {
+          const count = await filemapSpliceRead(iocb, Math.min(CHUNK_BYTES, end - at), pipe);
+          if (count === 0) break;
+          this.#check(file, count, at, name);
+          this.#spend(count);
+          writeFully(fd, pipe.views, count, at);
+        } finally {
+          pipe.release();
+        }
       }
     }
     ftruncateSync(fd, inode.size);
@@ -113,14 +119,40 @@ export class ContentCopier {
 
   async #read(file: CacheFile, posBytes: number, into: Uint8Array, name: string): Promise<number> {
     const count = await filemapRead({ file, posBytes, flags: 0, signal: this.#signal }, into);
-    if (count >= 0) return count;
+    this.#check(file, count, posBytes, name);
+    return count;
+  }
+
+  /** Throws the error that `count`, what a read has returned, is. */
+  #check(file: CacheFile, count: number, posBytes: number, name: string): void {
+    if (count >= 0) return;
     this.#signal.throwIfAborted();
     throw readErrorOf(file, count, posBytes, name);
   }
 }
 
-function writeFully(fd: number, bytes: Uint8Array, positionBytes: number): void {
-  for (let done = 0; done < bytes.length; ) {
-    done += writeSync(fd, bytes, done, bytes.length - done, positionBytes + done);
+/** Writes `views`, which are `lengthBytes` long together. */
+function writeFully(
+  fd: number,
+  views: readonly Uint8Array[],
+  lengthBytes: number,
+  positionBytes: number,
+): void {
+  let rest = views;
+  for (let done = 0; done < lengthBytes; ) {
+    const count = writevSync(fd, rest, positionBytes + done);
+    rest = withoutFirst(rest, count);
+    done += count;
   }
+}
+
+/** `views` without their first `countBytes` bytes. */
+function withoutFirst(views: readonly Uint8Array[], countBytes: number): Uint8Array[] {
+  const rest: Uint8Array[] = [];
+  let skip = countBytes;
+  for (const view of views) {
+    if (skip < view.length) rest.push(view.subarray(skip));
+    skip = Math.max(0, skip - view.length);
+  }
+  return rest;
 }
