@@ -231,5 +231,14 @@ describe.skipIf(!hasTools)("names that steer a terminal", () => {
     });
     expect(new Set(found)).toEqual(new Set([".", ...wanted]));
     expect(lines).toHaveLength(TROUBLE.length + 1);
+    const { out: listed } = await outputOf("find", image, "/a/b", "--json");
+    const paths = listed
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line) as { path: string; path_b64?: string })
+      .map(({ path, path_b64 }) =>
+        path_b64 === undefined ? path : Buffer.from(path_b64, "base64").toString("latin1"),
+      );
+    expect(new Set(paths)).toEqual(new Set(["/a/b", ...wanted.map((name) => `/a/b/${name}`)]));
   });
 });

@@ -151,7 +151,8 @@ export async function runFind(
     if (!matches(name)) continue;
     const shown = visit.depth === 0 ? base || "/" : `${base}/${text}`;
     if (options.json === true) {
-      const exact = isExact ? {} : { path_b64: Buffer.from(visit.path).toString("base64") };
+      const whole = Buffer.concat([Buffer.from(`${base}/`), visit.path]);
+      const exact = isExact ? {} : { path_b64: whole.toString("base64") };
       const details = attributesJson(visit.inode.type, visit.inode.attributes());
       await writeAll(context, jsonLine({ path: shown, ...exact, ...details }));
     } else {

@@ -104,6 +104,41 @@ describe.skipIf(!hasE2fs)("tune", () => {
     check(image);
   });
 
+  test("a UUID by chance, by the time, or none", async () => {
+    const image = freshImage();
+    const uuidNow = (): string => {
+      const told = runTool("dumpe2fs", ["-h", image]);
+      return /UUID: +(\S+)/.exec(told)![1]!;
+    };
+    const seen = new Set([uuidNow()]);
+    for (const [word, form] of [
+      ["random", /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/],
+      ["time", /^[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/],
+      ["clear", /^<none>$/],
+    ] as const) {
+      expect((await quire(["tune", image, "--uuid", word])).exitCode).toBe(0);
+      expect(uuidNow()).toMatch(form);
+      expect(seen.has(uuidNow())).toBe(false);
+      seen.add(uuidNow());
+      check(image);
+    }
+    const wrong = await quire(["tune", image, "--uuid", "now"]);
+    expect([wrong.exitCode, wrong.stderr]).toEqual([
+      2,
+      'quire: --uuid must be a UUID, random, time or clear, not "now"\n',
+    ]);
+  });
+
+  test("what is changed is counted, and told when it is done", async () => {
+    const image = freshImage();
+    const json = await quire(["tune", image, "--label", "a", "--uuid", "clear", "--json"]);
+    expect(JSON.parse(json.text)).toEqual({ dryRun: false, done: 2, failed: 0 });
+    const told = await quire(["tune", image, "--label", "b", "--uuid", uuid, "--verbose"]);
+    expect(told.text).toBe(`set the label to "b"\nset the UUID to ${uuid}\n`);
+    const long = await quire(["tune", image, "--label", "x".repeat(17), "--json", "--verbose"]);
+    expect([long.exitCode, long.text]).toEqual([1, ""]);
+  });
+
   test("what does not fit is refused", async () => {
     const image = freshImage();
     const long = await quire(["tune", image, "--label", "x".repeat(17)]);

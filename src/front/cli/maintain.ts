@@ -3,16 +3,18 @@ import { spawnSync } from "node:child_process";
 import { lstatSync } from "node:fs";
 import { tuneExt } from "../../fs/ext/tune.ts";
 import type { ByteRange } from "../../fs/vfs-write.ts";
+import { realClock } from "../../lib/clock.ts";
 import { FsError } from "../../lib/errno.ts";
+import { Random } from "../../lib/random.ts";
 import { KIB } from "../../lib/units.ts";
 import { storeOf } from "../open-image.ts";
 import { formatSize } from "../size-text.ts";
 import type { Volume } from "../volume.ts";
-import { type Changes, type WriteOptions, withChanges } from "./changes.ts";
+import { type WriteOptions, withChanges } from "./changes.ts";
 import { withDevice } from "./check.ts";
-import { type CommandContext, UsageError } from "./command.ts";
+import { type CommandContext, placed, UsageError } from "./command.ts";
 import { uuidOption } from "./make-options.ts";
-import { printable, tellAll } from "./output.ts";
+import { printable, printJson, tellAll } from "./output.ts";
 
 /** Options of `tune`. */
 export interface TuneOptions extends WriteOptions {
@@ -97,17 +99,39 @@ export async function runTune(
   if (label === undefined && uuid === undefined) {
     throw new UsageError("tune needs --label or --uuid");
   }
-  const change = { label, uuid: uuid === undefined ? undefined : uuidOption(uuid) };
+  const random = Random.ofPlatform();
+  const bytes = uuid === undefined ? undefined : uuidOption(uuid, realClock, random);
+  const lines = tuneLines(options, bytes);
+  if (options.dryRun === true) {
+    await withChanges(image, options, context, async (changes) => {
+      for (const line of lines) await changes.note(line);
+    });
+    return;
+  }
   // Opened and closed once: then nobody else has it, and its journal is empty.
-  await withChanges(image, options, context, async (changes) => {
-    if (changes.isDryRun) await noteTune(changes, options);
-  });
-  if (options.dryRun === true) return;
+  const quiet = { ...options, json: false, verbose: false };
+  await withChanges(image, quiet, context, async () => {});
   const store = await storeOf(image, true);
-  await withDevice(store, options.partition, (device) => tuneExt(device, change));
+  const change = { label, uuid: bytes };
+  const tuned = withDevice(store, options.partition, (device) => tuneExt(device, change));
+  await placed("tune", image, tuned);
+  if (options.json === true) {
+    printJson(context.stdout, { dryRun: false, done: lines.length, failed: 0 });
+  } else if (options.verbose === true) await tellAll(context, `${lines.join("\n")}\n`);
 }
 
-async function noteTune(changes: Changes, { label, uuid }: TuneOptions): Promise<void> {
-  if (label !== undefined) await changes.note(`set the label to "${printable(label)}"`);
-  if (uuid !== undefined) await changes.note(`set the UUID to ${uuid}`);
+function tuneLines({ label, uuid }: TuneOptions, bytes: Uint8Array | undefined): string[] {
+  const lines: string[] = [];
+  if (label !== undefined) lines.push(`set the label to "${printable(label)}"`);
+  if (bytes !== undefined) {
+    const isDrawn = uuid === "random" || uuid === "time";
+    lines.push(`set the UUID to ${isDrawn ? `a new one, by ${uuid}` : uuidText(bytes)}`);
+  }
+  return lines;
+}
+
+/** "12345678-1234-1234-1234-123456789abc". */
+function uuidText(bytes: Uint8Array): string {
+  const digits = Buffer.from(bytes).toString("hex");
+  return digits.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }

@@ -186,6 +186,18 @@ describe.skipIf(!hasTools)("an image that is filled", () => {
     expect(fs.readdirSync(scratch).filter((name) => name.includes(".quire-"))).toEqual([]);
   });
 
+  test("what is about an image that is there is refused, and that stays", async () => {
+    const image = fresh();
+    fs.writeFileSync(image, "a disk with a partition 2");
+    for (const option of ["--partition=2", "--superblock=backup", "--journal=x", "--noload"]) {
+      const args = ["mkfs", image, "--size", "8M", "--force", option];
+      const { exitCode, stderr } = await quire(args);
+      expect(exitCode).toBe(2);
+      expect(stderr).toContain(`${option.replace(/=.*/, "")} is about one that is there`);
+    }
+    expect(fs.readFileSync(image, "utf8")).toBe("a disk with a partition 2");
+  });
+
   test("--dry-run tells what would be made, and makes nothing", async () => {
     const image = fresh();
     const { exitCode, text } = await quire(["mkfs", image, "--from", source, "--dry-run"]);

@@ -26,7 +26,7 @@ import { withOwners } from "../tree/tree-owners.ts";
 import { openVolume } from "../volume.ts";
 import { Changes } from "./changes.ts";
 import { type CommandContext, EXIT_FAILED } from "./command.ts";
-import { determined, type MakeOptions, mkfsOptions, sizeOf } from "./make-options.ts";
+import { checkIsNew, determined, type MakeOptions, mkfsOptions, sizeOf } from "./make-options.ts";
 import { MakeSource } from "./make-source.ts";
 import { ForgetfulStore, NewImage } from "./new-image.ts";
 import { Progress, printable, printJson, tellAll, writeAll } from "./output.ts";
@@ -292,6 +292,7 @@ export async function runMkfs(
   options: MakeOptions,
   context: CommandContext,
 ): Promise<void> {
+  checkIsNew(options);
   const progress = new Progress("written", context);
   try {
     await new Making(image, options, context, progress).run();

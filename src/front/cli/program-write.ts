@@ -273,7 +273,7 @@ function addMkfs(program: Command, context: CommandContext): void {
     .option("--inode-size <bytes>", "128 to a block", size("--inode-size"))
     .option("--inodes <n>", "inodes at least", number("--inodes"))
     .option("-L, --label <text>", "label, at most 16 bytes")
-    .option("--uuid <uuid>", "UUID (default by chance, or by --seed)")
+    .option("--uuid <uuid>", "UUID, random, time or clear (default random, or by --seed)")
     .option("-O, --features <list>", "features to add, or with ^ to leave away: orphan_file,^64bit")
     .option("--reserved <percent>", "share of the blocks that is kept for root (default 5)")
     .option("--journal-size <size>", "size of the journal", size("--journal-size"))
@@ -315,7 +315,10 @@ function addWholes(program: Command, context: CommandContext): void {
     "  quire tune disk.img --label data\n",
   )
     .option("-L, --label <text>", "label, at most 16 bytes")
-    .option("-U, --uuid <uuid>", "UUID; where checksums hold it, metadata_csum_seed is set")
+    .option(
+      "-U, --uuid <uuid>",
+      "UUID, random, time or clear; where checksums hold it, metadata_csum_seed is set",
+    )
     .action((image: string, options: TuneOptions) => runTune(image, options, context));
   writeVerb(
     program,

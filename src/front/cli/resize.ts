@@ -13,7 +13,7 @@ import { storeOf } from "../open-image.ts";
 import { formatSize } from "../size-text.ts";
 import type { WriteOptions } from "./changes.ts";
 import { withDevice } from "./check.ts";
-import { type CommandContext, sayWarnings, sizeOption } from "./command.ts";
+import { type CommandContext, placed, sayWarnings, sizeOption } from "./command.ts";
 import { printJson, tellAll } from "./output.ts";
 
 /** What is to be done, as far as it is known before the file grows. */
@@ -30,7 +30,7 @@ async function planOf(
   { partition, dryRun }: WriteOptions,
 ): Promise<Plan> {
   const store = await storeOf(image, dryRun !== true);
-  return withDevice(store, partition, async (device) => {
+  const plan = withDevice(store, partition, async (device) => {
     const sizeBytes = wantedBytes ?? device.sizeBytes;
     const isFileShort = sizeBytes > device.sizeBytes;
     if (isFileShort) {
@@ -44,6 +44,7 @@ async function planOf(
     }
     return { ...(await previewGrowth(device, sizeBytes)), sizeBytes, isFileShort };
   });
+  return placed("resize", image, plan);
 }
 
 /** "grow the file system from 64.0 MiB to 1.0 GiB: .."; one line. */
