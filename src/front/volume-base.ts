@@ -48,6 +48,7 @@ import { Privileges } from "./privileges.ts";
 
 /** Of `FS_IOC_GETFLAGS`. */
 const IMMUTABLE_FL = 0x10;
+const VERITY_FL = 0x10_0000;
 const APPEND_FL = 0x20;
 const FIXED = { detail: "it is immutable, or may only be appended to" };
 const ACL_NAME = "system.posix_acl_access";
@@ -330,8 +331,8 @@ export abstract class VolumeBase implements OpenFileOwner {
 
 /** True if nobody may write the file, or not as `flags` would. */
 function isFixed(attributes: InodeAttributes, flags: number): boolean {
-  const fixed = attributes.flags & (IMMUTABLE_FL | APPEND_FL);
-  if ((fixed & IMMUTABLE_FL) !== 0) return true;
+  if ((attributes.flags & (IMMUTABLE_FL | VERITY_FL)) !== 0) return true;
+  const fixed = attributes.flags & APPEND_FL;
   return fixed !== 0 && ((flags & O_APPEND) === 0 || (flags & O_TRUNC) !== 0);
 }
 

@@ -1,16 +1,19 @@
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { expectClean, openContent } from "../../../test/support/content-volume.ts";
 import { makeImage } from "../../../test/support/ext-images.ts";
-import { requireTool, scratchDirectory } from "../../../test/support/tools.ts";
+import { requireTool, runTool, scratchDirectory } from "../../../test/support/tools.ts";
 import { filemapWriteAndWaitRange } from "../../cache/filemap-flush.ts";
 import { invalidateMappingPages } from "../../cache/truncate.ts";
+import { openImage } from "../../front/open-image.ts";
 import { equalBytes } from "../../lib/bytes.ts";
 import { Random } from "../../lib/random.ts";
 import { KIB, PAGE_BYTES } from "../../lib/units.ts";
 import { INDEX_MAX } from "../../lib/xarray.ts";
 import { FALLOC_FL_INSERT_RANGE, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } from "../vfs-write.ts";
 import type { Handle } from "./handle.ts";
+import { ENCRYPT_FL, EXTENTS_FL, VERITY_FL } from "./layout.ts";
 
 const hasTools = requireTool("mke2fs") && requireTool("e2fsck");
 const scratch = scratchDirectory("fallocate");
@@ -89,6 +92,42 @@ describe.skipIf(!hasTools)("a hole that is punched", () => {
     const isOld = (block: number): boolean =>
       equalBytes(onDisk(block), old.subarray(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES));
     expect([1, 2, 3].map(isOld)).toEqual([false, true, false]);
+    await volume.close();
+    expectClean(path);
+  });
+});
+
+describe.skipIf(!hasTools || !requireTool("debugfs"))("a file whose content cannot be made", () => {
+  test.each([
+    ["verity", VERITY_FL, "EPERM"],
+    ["encrypt", ENCRYPT_FL, "ENOKEY"],
+  ])("is not changed: %s", async (feature, flag, code) => {
+    const args = ["-t", "ext4", "-b", `${BLOCK_BYTES}`, "-O", feature];
+    const path = makeImage(scratch, feature, args, { sizeText: "8M" });
+    const source = join(scratch, "source");
+    writeFileSync(source, new Uint8Array(3 * BLOCK_BYTES).fill(7));
+    const flags = `0x${(flag | EXTENTS_FL).toString(16)}`;
+    const input = `write ${source} file\nsif file flags ${flags}\n`;
+    runTool("debugfs", ["-w", "-f", "-", path], { input });
+    const volume = await openImage(path, { writable: true });
+    const { fs } = volume;
+    const inode = await fs.inode("/file");
+    const fallocate = async (mode: number): Promise<void> =>
+      volume.fileSystem.writer!.fallocate(inode, mode, KIB, KIB);
+    for (const change of [
+      () => fs.writeFile("/file", "x", { flag: "r+" }),
+      () => fs.appendFile("/file", "x"),
+      () => fs.open("/file", "w"),
+      () => fs.truncate("/file", 5),
+      () => fs.truncate("/file", 50_000),
+      () => fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE),
+      () => fallocate(FALLOC_FL_KEEP_SIZE),
+    ]) {
+      await expect(change(), change.toString()).rejects.toMatchObject({ code });
+    }
+    await fs.chmod("/file", 0o600);
+    expect(inode.size).toBe(3 * BLOCK_BYTES);
+    await fs.unlink("/file");
     await volume.close();
     expectClean(path);
   });

@@ -47,8 +47,8 @@ export function maxFileBytes(ctx: ExtWriter, inode: ExtInode): number {
 }
 
 /**
- * Throws unless `inode` is a regular file that may be changed: `EISDIR`, `EINVAL`, and `EPERM` for
- * one that is immutable, or may only be appended to.
+ * Throws unless `inode` is a regular file that may be changed: `EISDIR`, `EINVAL`; `EPERM` for one
+ * that is immutable, has verity, or may only be appended to; `ENOKEY` for encrypted content.
  */
 export function checkChangeable(inode: ExtInode, isAppend: boolean): void {
   if (inode.type === "directory") throw new FsError("EISDIR");
@@ -57,6 +57,8 @@ export function checkChangeable(inode: ExtInode, isAppend: boolean): void {
   if ((inode.flags & APPEND_FL) !== 0 && !isAppend) {
     throw new FsError("EPERM", { detail: "it may only be appended to" });
   }
+  if (inode.isVerity) throw new FsError("EPERM", { detail: "it can only be read (verity)" });
+  if (inode.isEncrypted) throw new FsError("ENOKEY", { detail: "its content is encrypted" });
 }
 
 /** Does `task`, then `last`, whatever came of it. */
