@@ -1,5 +1,5 @@
 /** `quire import` and `quire export`: trees of an image as tar streams. */
-import { closeSync, createReadStream, openSync, writeSync } from "node:fs";
+import { closeSync, createReadStream, openSync, statSync, writeSync } from "node:fs";
 import { FsError, hasErrnoCode } from "../../lib/errno.ts";
 import { lastNameOf } from "../last-name.ts";
 import { TarSink } from "../tree/tar-sink.ts";
@@ -91,7 +91,7 @@ export async function runExport(
       const onError = (_path: Uint8Array, error: unknown): void => report(error, context);
       const entries = volumeEntries(volume.fileSystem, start, { signal, onError });
       const name = lastNameOf(new TextEncoder().encode(path)).name;
-      const fd = output === undefined ? undefined : openSync(output, "w");
+      const fd = output === undefined ? undefined : openOutput(output, image);
       try {
         await writeTar(entries, name, fd, context, progress);
       } finally {
@@ -103,6 +103,19 @@ export async function runExport(
   } finally {
     progress.done();
   }
+}
+
+/** Opens `output` for writing, unless it is the image that is read. */
+function openOutput(output: string, image: string): number {
+  const [found, own] = [output, image].map((path) => statSync(path, { throwIfNoEntry: false }));
+  if (found !== undefined && found.ino === own?.ino && found.dev === own.dev) {
+    throw new FsError("EINVAL", {
+      syscall: "export",
+      path: output,
+      detail: "it is the image itself",
+    });
+  }
+  return openSync(output, "w");
 }
 
 async function writeTar(

@@ -14,6 +14,7 @@ import {
   readdirSync,
   readlinkSync,
   readSync,
+  statSync,
 } from "node:fs";
 import type { FileType, Timespec } from "../../fs/vfs.ts";
 import { isZero } from "../../lib/bytes.ts";
@@ -41,6 +42,9 @@ export interface HostOptions {
   readonly onError?: OnTreeError | undefined;
   /** Extended attributes too; true if left out. */
   readonly xattrs?: boolean | undefined;
+  /** Files that are being written from this tree: they are left out of it, and `onExcept` is told. */
+  readonly except?: readonly string[] | undefined;
+  readonly onExcept?: ((path: Uint8Array) => void) | undefined;
 }
 
 function typeOf(stats: BigIntStats): FileType {
@@ -168,6 +172,7 @@ export async function* hostEntries(root: string, options: HostOptions = {}): Tre
     const detail = "left out an attribute whose name is not UTF-8";
     onError?.(rootPath, new FsError("EINVAL", { syscall: "getxattr", path, detail }));
   });
+  const isExcept = exceptions(options.except ?? []);
   const buffer = new Uint8Array(CHUNK_BYTES);
   const walk: Walk = { root: rootPath, options, xattrs, firstPathOf: new Map(), buffer };
   const stack: Uint8Array[] = [ROOT_PATH];
@@ -176,6 +181,10 @@ export async function* hostEntries(root: string, options: HostOptions = {}): Tre
     try {
       const hostPath = hostPathOf(rootPath, path);
       const stats = path.length === 0 ? first : statOf(hostPath);
+      if (isExcept(stats)) {
+        options.onExcept?.(path);
+        continue;
+      }
       yield entryOf(walk, path, stats);
       if (stats.isDirectory()) stack.push(...childrenOf(hostPath, path).reverse());
     } catch (error) {
@@ -184,6 +193,14 @@ export async function* hostEntries(root: string, options: HostOptions = {}): Tre
       onError(path, error);
     }
   }
+}
+
+/** True for the files at `paths`, by whatever name they are met. */
+function exceptions(paths: readonly string[]): (stats: BigIntStats) => boolean {
+  const found = paths
+    .map((path) => statSync(path, { bigint: true, throwIfNoEntry: false }))
+    .filter((stats) => stats !== undefined);
+  return ({ dev, ino }) => found.some((stats) => stats.dev === dev && stats.ino === ino);
 }
 
 function statOf(path: Buffer): BigIntStats {

@@ -50,11 +50,11 @@ export class MakeSource implements AsyncDisposable {
     return source;
   }
 
-  /** The entries, from the first on. */
-  entries(onError: OnTreeError, withXattrs: boolean): TreeSource {
+  /** The entries, from the first on, without the files `except`, which are being made of them. */
+  entries(onError: OnTreeError, withXattrs: boolean, except: readonly string[]): TreeSource {
     const { signal } = this.#context;
     if (this.#isDirectory) {
-      return hostEntries(this.#path, { signal, onError, xattrs: withXattrs });
+      return hostEntries(this.#path, { signal, onError, xattrs: withXattrs, except });
     }
     if (this.#spool === undefined && this.#path === "-") {
       if (this.#isStreamUsed) throw new FsError("ESPIPE", { syscall: "read", path: "-" });

@@ -186,6 +186,25 @@ describe.skipIf(!hasTools)("an image that is filled", () => {
     expect(fs.readdirSync(scratch).filter((name) => name.includes(".quire-"))).toEqual([]);
   });
 
+  test("an image in the directory that it is made from does not hold itself", async () => {
+    const tree = join(scratch, "around");
+    fs.mkdirSync(tree);
+    fs.writeFileSync(join(tree, "file"), "content");
+    const image = join(tree, "new.img");
+    for (const args of [[], ["--force"], ["--force", "--size", "4M"]]) {
+      const { exitCode, stderr } = await quire(["mkfs", image, "--from", tree, ...args]);
+      expect([args, exitCode, stderr]).toEqual([args, 0, ""]);
+      expect((await quire(["ls", image, "-a"])).text).toBe("file\nlost+found\n");
+      check(image);
+    }
+    const source = join(tree, "source.tar");
+    runTool("tar", ["-C", tree, "-cf", source, "file"]);
+    const before = fs.readFileSync(source);
+    const same = await quire(["mkfs", source, "--from", source, "--force"]);
+    expect([same.exitCode, same.stderr.includes("to be made from")]).toEqual([1, true]);
+    expect(fs.readFileSync(source).equals(before)).toBe(true);
+  });
+
   test("what is about an image that is there is refused, and that stays", async () => {
     const image = fresh();
     fs.writeFileSync(image, "a disk with a partition 2");

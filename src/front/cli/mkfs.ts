@@ -10,7 +10,7 @@
  *  3. With `--size auto` the image is as large as its files need, with a little room; what turns
  *     out to be too small is made again, larger.
  */
-import { lstatSync } from "node:fs";
+import { lstatSync, statSync } from "node:fs";
 import { StoreBlockDevice } from "../../block/block-device.ts";
 import { type MkfsOptions, type MkfsResult, makeExt } from "../../fs/ext/mkfs/index.ts";
 import { type Clock, realClock } from "../../lib/clock.ts";
@@ -28,7 +28,7 @@ import { Changes } from "./changes.ts";
 import { type CommandContext, EXIT_FAILED } from "./command.ts";
 import { checkIsNew, determined, type MakeOptions, mkfsOptions, sizeOf } from "./make-options.ts";
 import { MakeSource } from "./make-source.ts";
-import { ForgetfulStore, NewImage } from "./new-image.ts";
+import { ForgetfulStore, NewImage, temporaryOf } from "./new-image.ts";
 import { Progress, printable, printJson, tellAll, writeAll } from "./output.ts";
 import { ownerChoice } from "./owner-option.ts";
 import { actionText, writeTree } from "./put.ts";
@@ -77,8 +77,8 @@ class Making {
     const wanted = sizeOf(this.#options);
     // Wrong options are told before anything is read or made.
     mkfsOptions(this.#options, this.#clock, this.#random());
-    await checkTarget(this.#image, this.#options.force === true);
     const { from } = this.#options;
+    await checkTarget(this.#image, this.#options.force === true, from);
     const isDryRun = this.#options.dryRun === true;
     const isRepeated = wanted === "auto" || isDryRun;
     await using source =
@@ -136,7 +136,10 @@ class Making {
 
   #entries(source: MakeSource, onError: (error: unknown) => void): TreeSource {
     const withXattrs = this.#options.xattrs !== false;
-    const entries = source.entries((_path, error) => onError(error), withXattrs);
+    const entries = source.entries((_path, error) => onError(error), withXattrs, [
+      this.#image,
+      temporaryOf(this.#image),
+    ]);
     return withOwners(settled(entries), ownerChoice(this.#options));
   }
 
@@ -255,7 +258,11 @@ class Making {
 }
 
 /** Throws `EEXIST` if there is something already, unless it may be replaced. */
-async function checkTarget(image: string, isForced: boolean): Promise<void> {
+async function checkTarget(
+  image: string,
+  isForced: boolean,
+  from: string | undefined,
+): Promise<void> {
   const found = lstatSync(image, { throwIfNoEntry: false });
   if (found === undefined) return;
   if (!found.isFile()) {
@@ -265,6 +272,11 @@ async function checkTarget(image: string, isForced: boolean): Promise<void> {
   if (!isForced && found.size > 0) {
     const detail = "--force makes a new image in its place";
     throw new FsError("EEXIST", { syscall: "mkfs", path: image, detail });
+  }
+  const source = from === undefined ? undefined : statSync(from, { throwIfNoEntry: false });
+  if (source !== undefined && source.ino === found.ino && source.dev === found.dev) {
+    const detail = "it is what the image is to be made from";
+    throw new FsError("EINVAL", { syscall: "mkfs", path: image, detail });
   }
   const store = await openFileStore(image, { writable: true, exclusive: true });
   await store.close();

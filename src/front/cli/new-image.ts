@@ -35,6 +35,11 @@ const CAPABILITIES: StoreCapabilities = {
 };
 const VECTORS_MAX = 1024;
 
+/** Where an image that gets the name `path` is while it is made. */
+export function temporaryOf(path: string): string {
+  return join(dirname(path), `.${basename(path)}.quire-${process.pid}`);
+}
+
 /** See the head of the file. */
 export class NewImage {
   readonly #path: string;
@@ -45,7 +50,7 @@ export class NewImage {
   /** Makes the file, empty. Throws what opening it throws: `ENOENT`, `EACCES`, `EEXIST`. */
   constructor(path: string) {
     this.#path = path;
-    this.#temporary = join(dirname(path), `.${basename(path)}.quire-${process.pid}`);
+    this.#temporary = temporaryOf(path);
     try {
       this.#fd = openSync(this.#temporary, "wx+", 0o666);
     } catch (cause) {

@@ -96,6 +96,30 @@ describe.skipIf(!hasE2fs)("where the copy goes", () => {
     check(image);
   });
 
+  test("the image is not copied into itself", async () => {
+    const folder = join(scratch, "around");
+    fs.mkdirSync(join(folder, "dir"), { recursive: true });
+    fs.writeFileSync(join(folder, "dir/file"), "content");
+    const image = join(folder, "disk.img");
+    fs.renameSync(freshImage("8M"), image);
+    fs.linkSync(image, join(folder, "dir/name"));
+    const all = await quire(["put", image, `${folder}/`, "/"]);
+    expect([all.exitCode, all.stderr]).toEqual([
+      0,
+      `quire: warning: ${folder}/dir/name is the image itself: left out\n` +
+        `quire: warning: ${folder}/disk.img is the image itself: left out\n`,
+    ]);
+    expect((await quire(["find", image, "/around"])).text).toBe(
+      "/around\n/around/dir\n/around/dir/file\n",
+    );
+    const alone = await quire(["put", image, image, "/"]);
+    expect(alone.exitCode).toBe(1);
+    expect(alone.stderr).toMatch(/^quire: EINVAL: .*: it is the image itself\n$/);
+    const tar = await quire(["export", image, "-o", join(folder, "dir/name")]);
+    expect([tar.exitCode, tar.stderr.includes("it is the image itself")]).toEqual([1, true]);
+    check(image);
+  });
+
   test("a directory that cannot be made is told once, not for each file in it", async () => {
     const image = freshImage();
     const tree = join(scratch, "in-the-way");

@@ -167,6 +167,8 @@ export async function runPut(
             signal: context.signal,
             xattrs: options.xattrs,
             onError: (_path, error) => changes.failed(error),
+            except: [image],
+            onExcept: (path) => sayItself(source, path, context),
           });
           const owned = withOwners(entries, ownerChoice(options));
           await writeTree(changes, owned, place, progress);
@@ -178,6 +180,13 @@ export async function runPut(
   } finally {
     progress.done();
   }
+}
+
+/** Says that the image is not copied into itself; what else there is goes on. */
+export function sayItself(source: string, path: Uint8Array, context: CommandContext): void {
+  if (path.length === 0) throw refusal("EINVAL", "read", source, "it is the image itself");
+  const at = `${printable(source.replace(/\/+$/, ""))}/${printable(path)}`;
+  context.stderr.write(`quire: warning: ${at} is the image itself: left out\n`);
 }
 
 /** `quire cp IMAGE SRC DEST`: within the image, with owners, times and attributes. */
