@@ -18,6 +18,7 @@ import {
   ACL_USER_OBJ,
   aclToUser,
 } from "../../../src/fs/ext/acl.ts";
+import type { DataMode } from "../../../src/fs/ext/data-mode.ts";
 import { mountExt } from "../../../src/fs/ext/ext-fs.ts";
 import { Random } from "../../../src/lib/random.ts";
 import { KIB, MIB, SECTOR_BYTES } from "../../../src/lib/units.ts";
@@ -42,6 +43,11 @@ export type ConfigName =
   /** Commits that wait for no data. */
   | "ext4-writeback"
   | "ext3-writeback"
+  /** Data that goes through the journal. */
+  | "ext4-journal"
+  | "ext4-4k-journal"
+  | "ext3-journal"
+  | "ext3-4k-journal"
   | "ext4-inline"
   | "ext4-orphan-file"
   | "ext4-fast-commit"
@@ -53,7 +59,7 @@ interface Config {
   readonly size: string;
   /** Options of mke2fs. */
   readonly args: readonly string[];
-  readonly data?: "ordered" | "writeback";
+  readonly data?: DataMode;
 }
 
 const CONFIGS: Readonly<Record<ConfigName, Config>> = {
@@ -66,6 +72,10 @@ const CONFIGS: Readonly<Record<ConfigName, Config>> = {
   "ext4-bare": { kib: 1, size: "2M", args: ["-t", "ext4", "-O", "^has_journal"] },
   "ext4-writeback": { kib: 1, size: "4M", args: ["-t", "ext4"], data: "writeback" },
   "ext3-writeback": { kib: 1, size: "4M", args: ["-t", "ext3"], data: "writeback" },
+  "ext4-journal": { kib: 1, size: "4M", args: ["-t", "ext4"], data: "journal" },
+  "ext4-4k-journal": { kib: 4, size: "10M", args: ["-t", "ext4", "-J", "size=4"], data: "journal" },
+  "ext3-journal": { kib: 1, size: "4M", args: ["-t", "ext3"], data: "journal" },
+  "ext3-4k-journal": { kib: 4, size: "10M", args: ["-t", "ext3", "-J", "size=4"], data: "journal" },
   "ext4-inline": { kib: 1, size: "4M", args: ["-t", "ext4", "-O", "inline_data"] },
   "ext4-orphan-file": { kib: 1, size: "4M", args: ["-t", "ext4", "-O", "orphan_file"] },
   "ext4-fast-commit": { kib: 1, size: "6M", args: ["-t", "ext4", "-O", "fast_commit"] },
@@ -83,7 +93,7 @@ export interface CrashBase {
   /** Files have extents, and no block maps. */
   readonly hasExtents: boolean;
   /** How data and journal are to go together; undefined for the default. */
-  readonly data: "ordered" | "writeback" | undefined;
+  readonly data: DataMode | undefined;
   /** Sectors of the journal, whose content says nothing once it is empty. */
   readonly journalSectors: ReadonlySet<number>;
   /** What is there. */

@@ -66,6 +66,8 @@ export class CrashJudge {
   readonly #fsck: Fsck;
   readonly #options: JudgeOptions;
   readonly #mayBeStale: boolean;
+  /** Bytes that are of one content, 0 if data may be torn. */
+  readonly #wholeBytes: number;
   /** What images hold once they are recovered, by their digests. */
   readonly #known = new Map<string, FoundTree>();
   /** Digests of what has come of images, by those of the images. */
@@ -78,6 +80,7 @@ export class CrashJudge {
     this.#options = options;
     const hasLooseData = options.isDiskFailing === true || base.data === "writeback";
     this.#mayBeStale = hasLooseData && !base.hasExtents;
+    this.#wholeBytes = base.data === "journal" ? base.blockBytes : 0;
   }
 
   /**
@@ -98,7 +101,7 @@ export class CrashJudge {
   async #afterReplay(model: CrashModel, time: number): Promise<string | undefined> {
     const before = this.#image.digest(NONE);
     const known = this.#known.get(this.#recoveries.get(before) ?? "");
-    if (known !== undefined) return judge(model, known, time, this.#mayBeStale);
+    if (known !== undefined) return this.#judge(model, known, time);
     const clock = new CrashClock();
     await clock.run(recoverCrashed(new CrashStore(this.#image), clock));
     const digest = this.#image.digest(this.#base.journalSectors);
@@ -112,7 +115,11 @@ export class CrashJudge {
       this.#known.set(digest, found);
     }
     this.#recoveries.set(before, digest);
-    return judge(model, found, time, this.#mayBeStale);
+    return this.#judge(model, found, time);
+  }
+
+  #judge(model: CrashModel, found: FoundTree, time: number): string | undefined {
+    return judge(model, found, time, this.#mayBeStale, this.#wholeBytes);
   }
 
   /** Without a journal: it says that it was not closed, and what was promised can be mended. */
@@ -136,7 +143,7 @@ export class CrashJudge {
       ? this.#fsck.mounted(this.#image)
       : this.#fsck.mended(this.#image, "-fp");
     const found = await this.#readBytes(bytes);
-    const complaint = judge(model, found, time, this.#mayBeStale);
+    const complaint = this.#judge(model, found, time);
     const who = isKernels ? "the kernel" : "e2fsck";
     return complaint === undefined ? undefined : `recovered by ${who}: ${complaint}`;
   }

@@ -106,6 +106,8 @@ export interface AllowedContents {
   readonly firstWhole: number;
   /** What was not promised may be what lay there before. */
   readonly mayBeStale?: boolean;
+  /** Bytes of a block, where each block is as a whole of one of them; 0 where it may be torn. */
+  readonly wholeBytes?: number;
 }
 
 /** What a node is to whoever looks. */

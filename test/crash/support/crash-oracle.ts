@@ -65,13 +65,15 @@ export async function factsOf(fs: Volume["fs"], path: string): Promise<NodeFacts
 
 /**
  * What is wrong with `found` as what is left after a power cut at `time`; undefined if nothing.
- * With `mayBeStale` what was not promised may be what lay there before.
+ * With `mayBeStale` what was not promised may be what lay there before; with `wholeBytes` no block
+ * of so many bytes is of two contents.
  */
 export function judge(
   model: CrashModel,
   found: FoundTree,
   time: number,
   mayBeStale: boolean,
+  wholeBytes = 0,
 ): string | undefined {
   const { oldest, newest } = model.treesAt(time);
   let complaint: string | undefined;
@@ -83,7 +85,7 @@ export function judge(
       continue;
     }
     const allowedIn = (node: CrashNode): AllowedContents => {
-      return { ...model.contentsAt(node, time, number), mayBeStale };
+      return { ...model.contentsAt(node, time, number), mayBeStale, wholeBytes };
     };
     const wrong = contentsWrong(tree, number, found, allowedIn);
     if (wrong === undefined) return undefined;
@@ -140,6 +142,25 @@ export function contentWrong(bytes: Uint8Array, allowed: AllowedContents): strin
     if (bytes[at] === 0 && mayBeZero(choices, at)) continue;
     const text = choices.map((content) => content.bytes[at] ?? "none").join(", ");
     return `byte ${at} of ${bytes.length} is ${bytes[at]}, not ${text} (of ${lengths.join(", ")})`;
+  }
+  return tornWrong(bytes, allowed);
+}
+
+/** What is wrong with blocks of `bytes` that are mixtures of what is allowed, if they may not be. */
+function tornWrong(
+  bytes: Uint8Array,
+  { contents, first, wholeBytes = 0 }: AllowedContents,
+): string | undefined {
+  for (let from = 0; wholeBytes > 0 && from < bytes.length; from += wholeBytes) {
+    const block = bytes.subarray(from, from + wholeBytes);
+    let oldest = 0;
+    for (let at = 0; at < block.length; at++) oldest = Math.max(oldest, first(from + at));
+    const choices = contents.slice(oldest);
+    const isWhole = choices.some((content) =>
+      block.every((byte, at) => byte === (content.bytes[from + at] ?? 0)),
+    );
+    const isHole = block.every((byte, at) => byte === 0 && mayBeZero(choices, from + at));
+    if (!isWhole && !isHole) return `the block at ${from} is of two contents`;
   }
   return undefined;
 }
