@@ -170,23 +170,44 @@ async function fsyncRows() {
   const count = 200;
   const block = Buffer.alloc(4096, 0x44);
   const volume = await openImage(freshImage("fsync.img"), { writable: true });
+  const loop = isRoot ? onLoop("fsync-loop.img") : undefined;
+  const byQuire = async (handle) => {
+    for (let n = 0; n < count; n++) {
+      await handle.write(block, 0, 4096, n * 4096);
+      await handle.sync();
+    }
+  };
+  const byHost = (fd, sync) => {
+    for (let n = 0; n < count; n++) {
+      writeSync(fd, block, 0, 4096, n * 4096);
+      sync(fd);
+    }
+  };
   const handle = await volume.fs.open("/journal", "w");
   const raw = openSync(`${folder}/raw`, "w");
-  const sides = {
-    quire: async () => {
-      for (let n = 0; n < count; n++) {
-        await handle.write(block, 0, 4096, n * 4096);
-        await handle.sync();
-      }
-    },
-    "raw write and fdatasync": () => {
-      for (let n = 0; n < count; n++) {
-        writeSync(raw, block, 0, 4096, n * 4096);
-        fdatasyncSync(raw);
-      }
-    },
+  const onKernel = loop && openSync(`${loop.root}/journal`, "w");
+  const overwrites = {
+    quire: () => byQuire(handle),
+    "raw write and fdatasync": () => byHost(raw, fdatasyncSync),
   };
-  await row("200 times 4 KiB and fsync, through the journal", 0.5, sides, TURNS, 1);
+  if (loop !== undefined) overwrites["kernel, loop mount"] = () => byHost(onKernel, fsyncSync);
+  await row("200 times 4 KiB and fsync, the same blocks each time", 0.5, overwrites, TURNS, 1);
+  let turn = 0;
+  const appended = (root) => {
+    const fd = openSync(`${root}/appended-${turn++}`, "w");
+    byHost(fd, root === folder ? fdatasyncSync : fsyncSync);
+    closeSync(fd);
+  };
+  const appends = {
+    quire: async () => {
+      const grown = await volume.fs.open(`/appended-${turn++}`, "w");
+      await byQuire(grown);
+      await grown.close();
+    },
+    "raw write and fdatasync": () => appended(folder),
+  };
+  if (loop !== undefined) appends["kernel, loop mount"] = () => appended(loop.root);
+  await row("200 times 4 KiB at the end of a file and fsync", 0.5, appends, TURNS, 1);
   const handles = [];
   for (let n = 0; n < 32; n++) handles.push(await volume.fs.open(`/p${n}`, "w"));
   await row(
@@ -209,6 +230,10 @@ async function fsyncRows() {
   await handle.close();
   await volume.close();
   closeSync(raw);
+  if (loop !== undefined) {
+    closeSync(onKernel);
+    loop.end();
+  }
 }
 
 /** 5,000 files, 300 MiB. */
