@@ -50,7 +50,7 @@ export abstract class TreeCalls extends ContentCalls {
       if (force === true && error instanceof FsError && error.code === "ENOENT") return;
       throw error;
     }
-    if (inode.type !== "directory") return this.unlink(path);
+    if (inode.type !== "directory") return orGone(this.unlink(path));
     if (recursive !== true) throw isDirectoryError(path);
     await this.#removeTree(path, inode);
   }
@@ -136,18 +136,24 @@ export abstract class TreeCalls extends ContentCalls {
     if ((await target.stat()).size !== size) await target.truncate(size);
   }
 
+  async #looked(path: PathLike): Promise<VfsInode> {
+    return (await this.at(path, "lstat", false)).inode;
+  }
+
   /** Depth first, with a stack of its own: a tree may be deeper than calls may nest. */
   async #removeTree(path: PathLike, root: VfsInode): Promise<void> {
     const syscall = "scandir";
     try {
       return await super.rmdir(path); // Nothing goes where it could not go itself.
     } catch (thrown) {
-      if (!(thrown instanceof FsError) || thrown.code !== "ENOTEMPTY") throw thrown;
+      const code = thrown instanceof FsError ? thrown.code : "";
+      if (code === "ENOENT") return;
+      if (code !== "ENOTEMPTY") throw thrown;
     }
     const stack = [{ path: pathBytes(path), inode: root, isEmptied: false }];
     for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
       if (top.isEmptied) {
-        await this.rmdir(top.path);
+        await orGone(this.rmdir(top.path));
         stack.pop();
         continue;
       }
@@ -160,14 +166,24 @@ export abstract class TreeCalls extends ContentCalls {
         for (const entry of batch.entries) {
           if (isDots(entry.name)) continue;
           const child = joined(here, entry.name);
-          const found = (await this.at(child, syscall, false)).inode;
-          if (found.type === "directory") {
+          const found = await orGone(this.#looked(child));
+          if (found?.type === "directory") {
             stack.push({ path: child, inode: found, isEmptied: false });
-          } else await this.unlink(child);
+          } else if (found !== undefined) await orGone(this.unlink(child));
         }
         cookie = batch.nextCookie;
       }
     }
+  }
+}
+
+/** What `work` gives; nothing where somebody else was quicker to take the name away. */
+async function orGone<T>(work: Promise<T>): Promise<T | undefined> {
+  try {
+    return await work;
+  } catch (thrown) {
+    if (thrown instanceof FsError && thrown.code === "ENOENT") return undefined;
+    throw thrown;
   }
 }
 

@@ -168,6 +168,19 @@ describe.skipIf(!canRun)("options", () => {
     expect(await volume.readdir("kept2")).toEqual(["in"]);
   });
 
+  test("rm is done where others take away the same tree", async () => {
+    const { ours } = twins;
+    await ours.mkdir("race/a/b/c", { recursive: true });
+    for (let n = 0; n < 40; n++) await ours.writeFile(`race/a/${n}`, "x");
+    const calls = Array.from({ length: 8 }, () =>
+      ours.rm("race", { recursive: true, force: true }),
+    );
+    await Promise.all(calls);
+    expect((await outcomeOf(() => ours.stat("race"))) as object).toMatchObject({
+      error: { code: "ENOENT" },
+    });
+  });
+
   test("rmdir with recursive takes the tree", async () => {
     await twins.compare(async (fs) => {
       await fs.mkdir("deep/er", { recursive: true });
