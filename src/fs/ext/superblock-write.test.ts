@@ -152,6 +152,34 @@ describe.skipIf(!hasTools)("the superblock of a volume that is written", () => {
     expect(told).toMatch(/First error block #:\s+8589934593/);
     await open.close();
   });
+
+  test.each([
+    ["before", 0],
+    ["while", 1],
+    ["while", 3],
+    ["while", 6],
+    ["while", 12],
+    ["while", 20],
+  ])("a write past a commit, begun %s it, loses nothing: %i turns", async (_, turns) => {
+    const open = await openWriter(makeImage(scratch, "race", ["-t", "ext4", "-b", "1024"]));
+    const { writer } = open;
+    const { superblock } = writer;
+    const record = (): Promise<void> =>
+      superblock.writeNow(open.core.bdev, (raw) => patchError(raw, FIRST, NOW));
+    const free = writer.groups.totals.freeBlockCount;
+    await open.run((handle) => void writer.blocks.allocate(handle, { goal: 5000, count: 77 }));
+    const first = turns === 0 ? record() : undefined;
+    const committing = open.commit();
+    for (let turn = 0; turn < turns; turn++) await Promise.resolve();
+    await Promise.all([first ?? record(), committing]);
+    await superblock.writeNow(open.core.bdev, (raw) => patchClosed(raw, true));
+    const raw = open.bytes.subarray(1024, 2048);
+    expect(le32(raw, SB.s_error_count)).toBe(1);
+    expect(le16(raw, SB.s_state) & STATE_ERROR).toBe(STATE_ERROR);
+    expect(le32(raw, SB.s_free_blocks_count_lo)).toBe(free - 77);
+    expect(superblockChecksum(raw)).toBe(le32(raw, SB.s_checksum));
+    await open.close();
+  });
 });
 
 test("each write changes one sector of the superblock, so that none can be torn", async () => {

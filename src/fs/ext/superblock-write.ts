@@ -121,6 +121,9 @@ function raiseRevision(raw: Uint8Array): void {
   for (const at of Object.values(FEATURE_FIELDS)) putLe32(raw, at, 0);
 }
 
+/** Changes the bytes of a superblock; it may be asked to do so for several copies. */
+type Change = (raw: Uint8Array) => void;
+
 /** See the head of the file. */
 export class SuperblockWriter {
   /** The block that holds the primary superblock. */
@@ -136,6 +139,8 @@ export class SuperblockWriter {
   #committed: Uint8Array;
   /** Changed by the running transaction. */
   #isDirty = false;
+  /** For each commit whose copy is made: what was changed past the transactions since. */
+  readonly #underWay = new Set<Change[]>();
   readonly #nowLock = new AsyncMutex();
 
   constructor(sb: Superblock, metadata: Metadata, groups: GroupState, now: () => Timespec) {
@@ -229,7 +234,12 @@ export class SuperblockWriter {
     putLe32(view, SB.s_free_inodes_count, freeInodeCount);
     this.#isDirty = false;
     const copy = view.slice();
+    const missed: Change[] = [];
+    this.#underWay.add(missed);
+    handle.undo(() => this.#underWay.delete(missed));
     handle.onCommit(() => {
+      for (const change of missed) change(copy);
+      this.#underWay.delete(missed);
       this.#committed = copy;
     });
   }
@@ -241,7 +251,7 @@ export class SuperblockWriter {
    *
    * @throws {FsError} `EIO` if it cannot be written
    */
-  async writeNow(bdev: BlockDevice, change: (raw: Uint8Array) => void): Promise<void> {
+  async writeNow(bdev: BlockDevice, change: Change): Promise<void> {
     await this.#nowLock.lock();
     try {
       await this.#writeNow(bdev, change);
@@ -250,12 +260,13 @@ export class SuperblockWriter {
     }
   }
 
-  async #writeNow(bdev: BlockDevice, change: (raw: Uint8Array) => void): Promise<void> {
+  async #writeNow(bdev: BlockDevice, change: Change): Promise<void> {
     const { buffers } = this.#metadata;
     const reading = buffers.bread(this.blocknr);
     const buffer = isPromise(reading) ? await reading : reading;
     try {
-      const bytes = this.#committed.slice();
+      const before = this.#committed;
+      const bytes = before.slice();
       change(bytes);
       this.#complete(bytes);
       await this.#writeWhole(bdev, bytes);
@@ -263,7 +274,9 @@ export class SuperblockWriter {
       change(view);
       putLe32(view, SB.s_checksum, le32(bytes, SB.s_checksum)); // The second sector as on disk.
       this.#complete(view);
-      this.#committed = bytes;
+      if (this.#committed === before) this.#committed = bytes;
+      else change(this.#committed); // A commit has ended meanwhile.
+      for (const missed of this.#underWay) missed.push(change);
       this.#isDirty = true; // A commit under way may write an older one home later.
       this.#refresh(view);
     } finally {
