@@ -181,7 +181,8 @@ const magicNumbers: Rule = (file) => {
 };
 
 /** The Node-only parts of the layers below the fronts. */
-const MAY_IMPORT_NODE = /^src\/(?:front\/|store\/(?:file-store|file-claim|device-size|durable-descriptor)\.ts$)/;
+const MAY_IMPORT_NODE =
+  /^src\/(?:front\/|store\/(?:file-store|file-claim|device-size|durable-descriptor)\.ts$)/;
 
 const nodeImports: Rule = (file) =>
   !isSource(file) || MAY_IMPORT_NODE.test(file.path)
