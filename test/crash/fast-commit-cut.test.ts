@@ -1,7 +1,7 @@
 /**
- * What the kernel leaves with fast commits when it dies, recovered by a writable open whose power is
- * cut at each write, and again while the next one recovers: the tree is always the one that comes
- * of a recovery in one go, and e2fsck finds nothing wrong.
+ * What the kernel leaves with fast commits when it dies, recovered by a writable open whose power
+ * is cut at each write, and again while the next one recovers: the tree is always the one that
+ * comes of a recovery in one go, and e2fsck finds nothing wrong.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
