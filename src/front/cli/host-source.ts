@@ -23,6 +23,7 @@ import { MIB, PAGE_BYTES, SECTOR_BYTES } from "../../lib/units.ts";
 import {
   NO_XATTRS,
   type OnTreeError,
+  pathOfNames,
   ROOT_PATH,
   type Stretch,
   type TreeEntry,
@@ -42,7 +43,13 @@ export interface HostOptions {
   readonly onError?: OnTreeError | undefined;
   /** Extended attributes too; true if left out. */
   readonly xattrs?: boolean | undefined;
-  /** Files that are being written from this tree: they are left out of it, and `onExcept` is told. */
+  /** Path that the root gets among the entries; that of the root, which is empty, if left out. */
+  readonly rootPath?: Uint8Array | undefined;
+  /** Files with several names that were met, by device and inode: of several roots together. */
+  readonly links?: Map<string, Uint8Array> | undefined;
+  /**
+   * Files that are being written from this tree: they are left out of it, and `onExcept` is told.
+   */
   readonly except?: readonly string[] | undefined;
   readonly onExcept?: ((path: Uint8Array) => void) | undefined;
 }
@@ -130,9 +137,10 @@ function entryOf(walk: Walk, path: Uint8Array, stats: BigIntStats): TreeEntry {
   const key = `${stats.dev}:${stats.ino}`;
   const hasNames = type !== "directory" && stats.nlink > 1n;
   const linkTo = hasNames ? walk.firstPathOf.get(key) : undefined;
-  if (hasNames && linkTo === undefined) walk.firstPathOf.set(key, path);
+  const entryPath = joinedPath(walk.options.rootPath ?? ROOT_PATH, path);
+  if (hasNames && linkTo === undefined) walk.firstPathOf.set(key, entryPath);
   return {
-    path,
+    path: entryPath,
     type,
     mode: Number(stats.mode & 0o7777n),
     uid: Number(stats.uid),
@@ -150,6 +158,10 @@ function entryOf(walk: Walk, path: Uint8Array, stats: BigIntStats): TreeEntry {
         ? () => contentOf(hostPath, stats, walk.buffer, walk.options.signal)
         : undefined,
   };
+}
+
+function joinedPath(above: Uint8Array, path: Uint8Array): Uint8Array {
+  return pathOfNames([above, path].filter(({ length }) => length > 0));
 }
 
 function hostPathOf(root: Buffer, path: Uint8Array): Buffer {
@@ -174,7 +186,8 @@ export async function* hostEntries(root: string, options: HostOptions = {}): Tre
   });
   const isExcept = exceptions(options.except ?? []);
   const buffer = new Uint8Array(CHUNK_BYTES);
-  const walk: Walk = { root: rootPath, options, xattrs, firstPathOf: new Map(), buffer };
+  const firstPathOf = options.links ?? new Map<string, Uint8Array>();
+  const walk: Walk = { root: rootPath, options, xattrs, firstPathOf, buffer };
   const stack: Uint8Array[] = [ROOT_PATH];
   for (let path = stack.pop(); path !== undefined; path = stack.pop()) {
     signal?.throwIfAborted();

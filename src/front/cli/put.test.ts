@@ -96,6 +96,31 @@ describe.skipIf(!hasE2fs)("where the copy goes", () => {
     check(image);
   });
 
+  test("names of one file in several SRC stay names of one file", async () => {
+    const image = freshImage();
+    const [one, two] = [join(scratch, "one"), join(scratch, "two")];
+    fs.mkdirSync(one);
+    fs.mkdirSync(join(two, "dir"), { recursive: true });
+    fs.writeFileSync(join(one, "a"), "content");
+    fs.linkSync(join(one, "a"), join(two, "dir/b"));
+    fs.linkSync(join(one, "a"), join(two, "c"));
+    await quire(["mkdir", image, "/into"]);
+    const sources = [join(one, "a"), two, `${two}/.`];
+    const { exitCode, stderr } = await quire(["put", image, ...sources, "/into"]);
+    expect([exitCode, stderr]).toEqual([0, ""]);
+    const { text } = await quire(["find", image, "/into", "--type", "f", "--json"]);
+    const found = text.trimEnd().split("\n");
+    const files = found.map((line) => JSON.parse(line) as { path: string; nlink: number });
+    expect(files.map(({ path, nlink }) => [path, nlink])).toEqual([
+      ["/into/a", 5],
+      ["/into/c", 5],
+      ["/into/dir/b", 5],
+      ["/into/two/c", 5],
+      ["/into/two/dir/b", 5],
+    ]);
+    check(image);
+  });
+
   test("the image is not copied into itself", async () => {
     const folder = join(scratch, "around");
     fs.mkdirSync(join(folder, "dir"), { recursive: true });

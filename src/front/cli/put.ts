@@ -157,6 +157,7 @@ export async function runPut(
   const progress = new Progress("copied", context);
   try {
     await withChanges(image, options, context, async (changes) => {
+      const links = new Map<string, Uint8Array>();
       for (const source of sources) {
         await changes.attempt(async () => {
           const several = sources.length > 1 || destination.endsWith("/.");
@@ -166,12 +167,14 @@ export async function runPut(
           const entries = hostEntries(source, {
             signal: context.signal,
             xattrs: options.xattrs,
+            rootPath: place.name,
+            links,
             onError: (_path, error) => changes.failed(error),
             except: [image],
             onExcept: (path) => sayItself(source, path, context),
           });
           const owned = withOwners(entries, ownerChoice(options));
-          await writeTree(changes, owned, place, progress);
+          await writeTree(changes, owned, { ...place, name: undefined }, progress);
         });
       }
       changes.tell("files", progress.files);
