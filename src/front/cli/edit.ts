@@ -18,7 +18,7 @@ import type { FileHandle } from "../file-handle.ts";
 import type { Volume } from "../volume.ts";
 import { type Changes, refusal, type WriteOptions, withChanges } from "./changes.ts";
 import { type CommandContext, withVolume } from "./command.ts";
-import { printable, writeAll } from "./output.ts";
+import { printable, printJson, tellAll } from "./output.ts";
 
 const NAME_TRIES = 100;
 
@@ -41,14 +41,14 @@ async function originalOf(volume: Volume, path: string): Promise<Original> {
   return { path: real, content: await fs.readFile(real) };
 }
 
-/** Runs the editor on `file`, in the terminal. Throws if it fails. */
-function runEditor(file: string): void {
+/** Runs the editor on `file`, in the terminal. Throws, for `path`, if it fails. */
+function runEditor(file: string, path: string): void {
   const { VISUAL, EDITOR } = process.env;
   const editor = VISUAL || EDITOR || "vi";
   const done = spawnSync("/bin/sh", ["-c", `${editor} "$1"`, "sh", file], { stdio: "inherit" });
   if (done.status === 0) return;
   const detail = `the editor "${editor}" has failed, and nothing is changed`;
-  throw new FsError("ECANCELED", { syscall: "edit", detail });
+  throw new FsError("ECANCELED", { syscall: "edit", path, detail });
 }
 
 /** Puts `content` in the place of the file, with everything else as it is. */
@@ -102,7 +102,9 @@ export async function runEdit(
   const original = await withVolume(image, options, context, (volume) => originalOf(volume, path));
   if (options.dryRun === true) {
     const bytes = original.content.length;
-    await writeAll(context, `edit ${printable(original.path)}, ${bytes} bytes\n`);
+    await withChanges(image, options, context, (changes) =>
+      changes.note(`edit ${printable(original.path)}, ${bytes} bytes`),
+    );
     return;
   }
   const folder = mkdtempSync(join(tmpdir(), "quire-edit-"));
@@ -110,10 +112,12 @@ export async function runEdit(
   let isKept = false;
   try {
     writeFileSync(file, original.content, { mode: 0o600 });
-    runEditor(file);
+    runEditor(file, path);
     const edited = new Uint8Array(readFileSync(file));
     if (equalBytes(edited, original.content)) {
-      await writeAll(context, `${printable(original.path)} is not changed\n`);
+      if (options.json === true) {
+        printJson(context.stdout, { dryRun: false, done: 0, failed: 0 });
+      } else await tellAll(context, `${printable(original.path)} is not changed\n`);
       return;
     }
     isKept = true;

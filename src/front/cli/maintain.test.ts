@@ -215,10 +215,15 @@ describe.skipIf(!hasE2fs)("edit", () => {
     expect((await quire(["edit", image, "/etc/conf"])).text).toBe("/etc/conf is not changed\n");
     editor('echo lost > "$1"; exit 3');
     const failed = await quire(["edit", image, "/etc/conf"]);
-    expect([failed.exitCode, failed.stderr]).toMatchObject([
-      1,
-      /has failed, and nothing is changed/,
-    ]);
+    expect(failed.exitCode).toBe(1);
+    expect(failed.stderr).toMatch(/edit '\/etc\/conf': .* has failed, and nothing is changed\n$/);
+    expect(fs.readFileSync(image).equals(before)).toBe(true);
+    editor("true");
+    const json = await quire(["edit", image, "/etc/conf", "--json"]);
+    expect(JSON.parse(json.text)).toEqual({ dryRun: false, done: 0, failed: 0 });
+    const dry = await quire(["edit", image, "/etc/conf", "--json", "--dry-run"]);
+    const actions = ["edit /etc/conf, 4 bytes"];
+    expect(JSON.parse(dry.text)).toEqual({ dryRun: true, done: 1, failed: 0, actions });
     expect(fs.readFileSync(image).equals(before)).toBe(true);
   });
 
