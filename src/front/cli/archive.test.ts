@@ -120,6 +120,23 @@ describe.skipIf(!hasTools)("import", () => {
     check(image);
   });
 
+  test("a directory that comes twice is as it comes last", async () => {
+    const image = freshImage();
+    const tree = join(scratch, "twice");
+    const tar = join(scratch, "twice.tar");
+    fs.mkdirSync(join(tree, "dir"), { recursive: true });
+    for (const [mode, option] of [
+      [0o500, "-cf"],
+      [0o750, "-rf"],
+    ] as const) {
+      fs.chmodSync(join(tree, "dir"), mode);
+      runTool("tar", ["-C", tree, option, tar, "dir"]);
+    }
+    expect((await quire(["import", image, tar])).stderr).toBe("");
+    expect((await quire(["ls", image, "-l"])).text).toMatch(/^drwxr-x--- .* dir$/m);
+    check(image);
+  });
+
   test("what stands behind the end of a stream is taken too", async () => {
     const tar = join(scratch, "padded.tar");
     runTool("tar", ["-C", source, "-cf", tar, "empty"]);

@@ -70,7 +70,8 @@ export class TreeWriter {
   readonly #options: TreeWriterOptions;
   readonly #files: FileWriter;
   readonly #parents = new Map<string, Parent>();
-  readonly #directories: { readonly ino: number; readonly entry: TreeEntry }[] = [];
+  /** By inode; what comes again counts as it came last. */
+  readonly #directories = new Map<number, TreeEntry>();
   /** What a plan has made, by path. */
   readonly #planned = new Map<string, FileType>();
   #unsyncedBytes = 0;
@@ -119,10 +120,11 @@ export class TreeWriter {
 
   /** Gives directories their owners, modes and times. To be called once, at the end. */
   async finish(): Promise<void> {
-    for (const { ino, entry } of this.#directories.splice(0).reverse()) {
+    for (const [ino, entry] of [...this.#directories].reverse()) {
       this.#options.signal?.throwIfAborted();
       await this.#files.setAttributes(await this.#fs.inode(ino), entry);
     }
+    this.#directories.clear();
   }
 
   #namesOf(path: Uint8Array): Uint8Array[] {
@@ -195,7 +197,7 @@ export class TreeWriter {
   /** A directory that is there: it gets its attributes by `finish`. */
   #keep(inode: VfsInode, entry: TreeEntry, path: readonly Uint8Array[]): void {
     if (entry.type !== "directory") throw this.#inTheWay(path, "EISDIR", "directory");
-    if (this.#options.isPlan !== true) this.#directories.push({ ino: inode.ino, entry });
+    if (this.#options.isPlan !== true) this.#directories.set(inode.ino, entry);
     this.#told(path, entry, "kept");
   }
 
@@ -213,7 +215,7 @@ export class TreeWriter {
     if (this.#options.isPlan === true) this.#planned.set(pathKey(pathOfNames(path)), "directory");
     else {
       const inode = await this.#files.make(parent.inode!, path.at(-1)!, entry, parent);
-      this.#directories.push({ ino: inode.ino, entry });
+      this.#directories.set(inode.ino, entry);
     }
     this.#told(path, entry, "made");
   }
