@@ -104,6 +104,8 @@ const DAMAGES: readonly string[] = [
   "sif <5> links_count 3",
   "sif <9> mode 040755",
   "sif empty faddr 3",
+  "sif a size_high 3",
+  "sif empty blocks_hi 2",
   "sif empty flags 0x10000000",
   "sif a/b generation 5",
   "sif large generation 7",

@@ -261,6 +261,14 @@ class InodeCheck {
     if (aclHigh !== 0 && !sb.hasIncompat(INCOMPAT_64BIT)) {
       this.#bad("inode.xattr-block", `i_file_acl_high is ${aclHigh} without the feature 64bit`);
     }
+    const blocksHigh = le16(raw, INODE.i_blocks_high);
+    if (blocksHigh !== 0 && !sb.hasHugeFile) {
+      this.#bad("inode.blocks", `l_i_blocks_high is ${blocksHigh} without the feature huge_file`);
+    }
+    const sizeHigh = le32(raw, INODE.i_size_high);
+    if (sizeHigh !== 0 && kind === KIND_DIRECTORY && !sb.hasIncompat(INCOMPAT_LARGE_DIR)) {
+      this.#bad("inode.size", `i_size_high is ${sizeHigh} without the feature large_dir`);
+    }
     const hasDtime = ino >= sb.firstIno || ino === EXT_ROOT_INO;
     if (dtime !== 0 && hasDtime && !this.#isOrphan)
       this.#bad("inode.dtime", `in use, but i_dtime is ${dtime}`);
