@@ -146,7 +146,7 @@ export function contentWrong(bytes: Uint8Array, allowed: AllowedContents): strin
   return tornWrong(bytes, allowed);
 }
 
-/** What is wrong with blocks of `bytes` that are mixtures of what is allowed, if they may not be. */
+/** What is wrong with blocks of `bytes` that are mixtures of what is allowed, if none may be. */
 function tornWrong(
   bytes: Uint8Array,
   { contents, first, wholeBytes = 0 }: AllowedContents,
