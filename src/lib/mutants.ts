@@ -31,6 +31,8 @@ export interface Mutants {
   withoutOrphans: boolean;
   /** Blocks count as written before they are. */
   convertBeforeData: boolean;
+  /** Without a journal what leads to data is written before that is durable. */
+  dataWithoutFlush: boolean;
 }
 
 /** The switches. */
@@ -46,4 +48,5 @@ export const mutants: Mutants = {
   sizeBeforeData: false,
   withoutOrphans: false,
   convertBeforeData: false,
+  dataWithoutFlush: false,
 };

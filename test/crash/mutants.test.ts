@@ -1,6 +1,6 @@
 /**
- * The harness is tested by defects that are made on purpose: it finds each of them, and nothing in
- * the same workloads without them.
+ * The harness is tested by defects that are made on purpose: the workloads of every run of the
+ * tests find each of them, and nothing without them.
  */
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
@@ -9,31 +9,46 @@ import { type Mutants, mutants } from "../../src/lib/mutants.ts";
 import { FaultyStore } from "../../src/store/faulty-store.ts";
 import { MemoryStore } from "../../src/store/memory-store.ts";
 import { requireTool, scratchDirectory } from "../support/tools.ts";
-import { fileBytes, openCrashed } from "./support/crash-base.ts";
+import { type ConfigName, fileBytes, openCrashed } from "./support/crash-base.ts";
 import { CrashClock } from "./support/crash-clock.ts";
+import { MANY_OPERATIONS, ONE_OPERATION } from "./support/crash-plan.ts";
 import { CrashExplorer, record } from "./support/crash-run.ts";
+import { longScripts, type SeededScript, singleScripts } from "./support/crash-scripts.ts";
 import { baseOf } from "./support/crash-suite.ts";
 import { Fsck } from "./support/fsck.ts";
 
 const hasTools = requireTool("mke2fs") && requireTool("e2fsck") && requireTool("debugfs");
 const scratch = scratchDirectory("crash-mutants");
-const SEEDS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
-const STATES = 200;
 
-/** The first violation in `steps` with one of `seeds`, and that seed. */
+/** Which suite of those that run with every run of the tests. */
+type SuiteKind = "one operation" | "many operations";
+
+/** Its workloads on the file system `name`, and how many states of each are tried. */
+function suiteOf(
+  kind: SuiteKind,
+  name: ConfigName,
+): { readonly scripts: Iterable<SeededScript>; readonly states: number } {
+  const suites = kind === "one operation" ? ONE_OPERATION : MANY_OPERATIONS;
+  const { states, workloads } = suites.find((planned) => planned.name === name)!;
+  if (kind === "one operation") return { scripts: singleScripts(name, workloads), states };
+  const seeds = Array.from({ length: workloads }, (_, index) => index + 1);
+  return { scripts: longScripts(seeds, 200), states };
+}
+
+/** What is found first by the suite. */
 async function findIn(
-  steps: readonly string[],
-  seeds: readonly number[],
+  kind: SuiteKind,
+  name: ConfigName,
   prepare: (volume: Volume) => void = () => undefined,
-): Promise<{ readonly seed: number; readonly complaint: string } | undefined> {
-  const base = await baseOf("ext4-1k", scratch);
-  const explorer = new CrashExplorer(base, new Fsck(join(scratch, "fsck.img"), base.bytes), {
-    checkEvery: 10,
-  });
-  for (const seed of seeds) {
-    await explorer.explore(await record(base, steps, seed, { prepare }), { states: STATES });
+): Promise<string | undefined> {
+  const base = await baseOf(name, scratch);
+  const fsck = new Fsck(join(scratch, "fsck.img"), base.bytes);
+  const explorer = new CrashExplorer(base, fsck, { checkEvery: 10 });
+  const { scripts, states } = suiteOf(kind, name);
+  for (const { seed, script } of scripts) {
+    await explorer.explore(await record(base, script, seed, { prepare }), { states });
     const [first] = explorer.violations;
-    if (first !== undefined) return { seed, complaint: first.complaint };
+    if (first !== undefined) return first.complaint;
   }
   return undefined;
 }
@@ -53,34 +68,27 @@ afterEach(() => {
   for (const name of Object.keys(mutants)) mutants[name as keyof Mutants] = false;
 });
 
-const CREATED = "create a/y; write a/y 0 6000; fsync a/y";
-
 describe.skipIf(!hasTools)("power cuts find", () => {
-  test.each<[keyof Mutants, string]>([
-    ["commitWithoutFlush", CREATED],
-    ["commitWithoutChecksum", CREATED],
-    ["fuaAtSubmission", CREATED],
-    ["cleanAtSubmission", "write a/x 1000 6000; fsync a/x"],
-    ["inFlightNotTagged", "write a/x 0 6000; start-sync; write a/x 0 6000; fsync a/x"],
-    ["withoutRevokes", "mkdir a/y; sync; rmdir a/y; sync; create a/y; append a/y 9000; fsync a/y"],
-    ["tailWithoutFlush", CREATED],
-    ["sizeBeforeData", "create a/y; append a/y 6000; start-sync; fsyncdir a"],
-    ["withoutOrphans", "hold a/x; unlink a/x; sync"],
-    ["convertBeforeData", "create a/y; append a/y 6000; start-sync; fsyncdir a"],
-  ])("%s", async (name, text) => {
-    const steps = text.split("; ");
-    mutants[name] = true;
-    const found = await findIn(steps, SEEDS);
-    expect(found).toBeDefined();
-    mutants[name] = false;
-    expect(await findIn(steps, [found!.seed])).toBeUndefined();
+  // Without them the suites find nothing: that is what their own tests say.
+  test.each<[keyof Mutants, SuiteKind, ConfigName]>([
+    ["commitWithoutFlush", "one operation", "ext4-1k"],
+    ["commitWithoutChecksum", "one operation", "ext4-1k"],
+    ["fuaAtSubmission", "one operation", "ext4-1k"],
+    ["cleanAtSubmission", "one operation", "ext4-1k"],
+    ["inFlightNotTagged", "one operation", "ext4-1k"],
+    ["withoutRevokes", "many operations", "ext4-1k"],
+    ["tailWithoutFlush", "one operation", "ext4-1k"],
+    ["sizeBeforeData", "one operation", "ext4-1k"],
+    ["withoutOrphans", "one operation", "ext4-1k"],
+    ["convertBeforeData", "one operation", "ext4-1k"],
+    ["dataWithoutFlush", "one operation", "ext2-1k"],
+  ])("%s, in the workloads of %s on %s", async (mutant, kind, name) => {
+    mutants[mutant] = true;
+    expect(await findIn(kind, name)).toBeDefined();
   });
 
   test("a rename in two transactions", async () => {
-    const steps = ["rename a/x b/y", "sync"];
-    const found = await findIn(steps, SEEDS, renameInTwo);
-    expect(found?.complaint).toMatch(/no tree of/);
-    expect(await findIn(steps, [found!.seed])).toBeUndefined();
+    expect(await findIn("one operation", "ext4-1k", renameInTwo)).toMatch(/no tree of/);
   });
 });
 

@@ -22,6 +22,7 @@
 import type { BlockDevice } from "../../block/block-device.ts";
 import { flushDevice } from "../../block/write-device.ts";
 import { FsError } from "../../lib/errno.ts";
+import { mutants } from "../../lib/mutants.ts";
 import type { ExtCore } from "./core.ts";
 import { type BlockSpan, FixedBlocks } from "./fixed-blocks.ts";
 import { type HomeBlock, writeHome } from "./home-writes.ts";
@@ -120,7 +121,7 @@ export class DirectLog implements LogSink {
   }
 
   prepare(transaction: Transaction, ordered: Promise<void> | undefined): PreparedCommit {
-    const isOrdered = ordered !== undefined;
+    const isOrdered = ordered !== undefined && !mutants.dataWithoutFlush;
     const copies = [...transaction.blocks].map(({ blocknr, data, isNew }) => {
       return { blocknr, data: data.slice(), isNew };
     });

@@ -4,9 +4,11 @@
  * What takes several transactions may be found half done: the model is told of the stages, and
  * takes any mixture of them.
  */
+import { filemapFlush } from "../../../src/cache/filemap-flush.ts";
 import type { FileHandle } from "../../../src/front/file-handle.ts";
 import { O_DSYNC, O_RDWR, O_SYNC } from "../../../src/front/open-flags.ts";
 import type { Volume } from "../../../src/front/volume.ts";
+import type { ExtInode } from "../../../src/fs/ext/inode.ts";
 import {
   FALLOC_FL_COLLAPSE_RANGE,
   FALLOC_FL_INSERT_RANGE,
@@ -80,6 +82,14 @@ export class CrashContentSteps {
   /** Writes with `O_SYNC`. */
   osync(path: string, from: number, count: number): Promise<void> {
     return this.write(path, from, count, O_SYNC);
+  }
+
+  /** Writes, and writes anew while that is on its way to the disk. */
+  async writeTwice(path: string, from: number, count: number): Promise<void> {
+    await this.write(path, from, count);
+    const { mapping } = (await this.#volume.fs.inode(`/${path}`)) as ExtInode;
+    if (mapping !== undefined) await filemapFlush(mapping);
+    await this.write(path, from, count);
   }
 
   append(path: string, count: number): Promise<void> {

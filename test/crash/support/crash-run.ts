@@ -138,11 +138,8 @@ export class CrashExplorer {
   async explore(recorded: CrashRecord, budget: CrashBudget): Promise<void> {
     const { events, model, seed } = recorded;
     const random = new Random(seed);
-    const points = sample(
-      crashPoints(events, (time) => model.promisesAt(time)),
-      budget.states,
-      random,
-    );
+    const all = crashPoints(events, (time) => model.promisesAt(time));
+    const points = sample(all, budget.states, random, lastOfPromises(all, model));
     if (points.length === 0) throw new Error(`no states: ${lineOf(recorded, [])}`);
     const timeline = new DiskTimeline(events);
     this.#workloads++;
@@ -244,11 +241,30 @@ function causeOf({ cause }: Error): string {
   return cause instanceof Error ? ` (${cause.message})` : "";
 }
 
-/** At most `count` of `list`, in order. */
-function sample<T>(list: readonly T[], count: number, random: Random): readonly T[] {
+/** At most `count` of `list`, in order; those of `first` before others. */
+function sample<T>(
+  list: readonly T[],
+  count: number,
+  random: Random,
+  first: ReadonlySet<T> = new Set(),
+): readonly T[] {
   if (list.length <= count) return list;
-  const chosen = random.shuffle(list.map((_, at) => at)).slice(0, count);
+  const shuffled = random.shuffle([...list.keys()]);
+  const isFirst = (at: number): boolean => first.has(list[at]!);
+  const sorted = [...shuffled.filter(isFirst), ...shuffled.filter((at) => !isFirst(at))];
+  const chosen = sorted.slice(0, count);
   return chosen.sort((a, b) => a - b).map((at) => list[at]!);
+}
+
+/** The power cuts that leave the least: right after a promise was given, with nothing volatile. */
+function lastOfPromises(all: readonly CrashPoint[], model: CrashModel): ReadonlySet<CrashPoint> {
+  const cuts = all.filter(({ choice }) => choice === "none");
+  const found = new Set<CrashPoint>();
+  for (const { time } of model.promises) {
+    const cut = cuts.find((point) => point.time >= time);
+    if (cut !== undefined && time > 0) found.add(cut);
+  }
+  return found;
 }
 
 /** One line that `parseLine` understands. */

@@ -12,7 +12,8 @@
  *     attributes        chmod, setxattr (in the inode, in a block),        setxattr
  *                       removexattr, setacl; new files in /b inherit one
  *     bytes             write (behind a hole), append (a little: in the    write append
- *                       last block), overwrite, rewrite (O_TRUNC)          overwrite
+ *                       last block), overwrite (also while what was        overwrite
+ *                       written is on its way), rewrite (O_TRUNC)
  *     size              truncate down, up; then append, as a pair          truncate
  *     space             fallocate, with KEEP_SIZE; punch, zero, collapse,  fallocate punch
  *                       insert
@@ -127,6 +128,10 @@ export const OPERATIONS: Readonly<Record<string, StepMaker>> = {
   append: onFile("append", (size, random) => [size > SIZE_MAX ? 1 : 1 + random.below(6000)]),
   "append-little": onFile("append", (_size, random) => [1 + random.below(60)]),
   overwrite: onFile("write", (size, random) => [random.below(size + 1), 1 + random.below(5000)]),
+  "overwrite-in-flight": onFile("write-twice", (size, random) => [
+    random.below(size + 1),
+    1 + random.below(5000),
+  ]),
   rewrite: onFile("rewrite", (_size, random) => [1 + random.below(12_000)]),
   dsync: onFile("dsync", rangeInside),
   osync: onFile("osync", (size, random) => [

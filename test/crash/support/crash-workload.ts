@@ -5,6 +5,7 @@
  *
  *     create P   write P FROM COUNT   append P COUNT   rewrite P COUNT   truncate P SIZE
  *     dsync P FROM COUNT   osync P FROM COUNT (writes with O_DSYNC, O_SYNC)
+ *     write-twice P FROM COUNT (the second while the first is on its way)
  *     fallocate, fallocate-keep, punch, zero, collapse, insert P FROM COUNT
  *     rename P Q   exchange P Q   link P Q   unlink P   unlink-open P   mkdir P   rmdir P
  *     symlink P LENGTH   mkfifo P   tmpfile P COUNT (linked as P)   tmpfile-fsync P COUNT
@@ -34,6 +35,8 @@ import { CrashModel, CrashNode, NAMELESS } from "./crash-model.ts";
 import { factsOf } from "./crash-oracle.ts";
 
 const S_IFIFO = 0o10000;
+/** Of the first bytes that are written; those of the base have smaller ones. */
+const FRESH_SEED = 10_000;
 const ACL = "system.posix_acl_access";
 const ALL_OF_RANGE =
   SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
@@ -56,6 +59,7 @@ export class CrashWorkload {
   readonly done: string[] = [];
   readonly #volume: Volume;
   readonly #clock: CrashClock;
+  #freshCount = 0;
   readonly #held: FileHandle[] = [];
   readonly #started: Promise<void>[] = [];
   readonly #content: CrashContentSteps;
@@ -100,6 +104,7 @@ export class CrashWorkload {
         work.call(content, path, Number(from), Number(count));
     return {
       write: onRange(content.write),
+      "write-twice": onRange(content.writeTwice),
       dsync: onRange(content.dsync),
       osync: onRange(content.osync),
       append: (path, count) => content.append(path, Number(count)),
@@ -177,7 +182,7 @@ export class CrashWorkload {
 
   /** Bytes that nobody else has written. */
   #fresh(count: number): Uint8Array {
-    return fileBytes(10_000 + this.done.length, count);
+    return fileBytes(FRESH_SEED + this.#freshCount++, count);
   }
 
   /** A change of names, which the model knows of before the volume does it. */
