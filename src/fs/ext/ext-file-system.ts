@@ -25,6 +25,7 @@ import type { ByteRange } from "../vfs-write.ts";
 import type { ExtCore } from "./core.ts";
 import { describeImage, type ImageFindings, typeNameOf } from "./describe.ts";
 import { dirLookup, dirRead } from "./dir.ts";
+import { dirReadStable } from "./dir-order.ts";
 import type { EaProgress } from "./ea-inode.ts";
 import type { ExtVolumeWriter } from "./ext-volume-writer.ts";
 import { RO_COMPAT_SHARED_BLOCKS } from "./features.ts";
@@ -242,6 +243,7 @@ export class ExtFileSystem implements FileSystem {
 
   #batchAt(dir: ExtInode, cookie: number): DirectoryBatch {
     if (isGone(dir)) return { entries: [], nextCookie: -1 };
+    if (this.writer !== undefined) return dirReadStable(this.core, dir, cookie);
     const home = (from: number): DirectoryBatch => dirRead(this.core, dir, from);
     return this.core.fastCommits?.directoryOf(dir.ino)?.read(cookie, home) ?? home(cookie);
   }

@@ -11,6 +11,7 @@ import { requireTool, scratchDirectory } from "../../../test/support/tools.ts";
 import { Random } from "../../lib/random.ts";
 import { dirLookup } from "./dir.ts";
 import type { NameHash } from "./dir-hash.ts";
+import { dirReadStable } from "./dir-order.ts";
 import type { ExtInode } from "./inode.ts";
 import { EXT_ROOT_INO, INDEX_FL, S_IFDIR, S_IFREG } from "./layout.ts";
 import { extCreate, extLink, extUnlink } from "./namespace.ts";
@@ -57,6 +58,14 @@ test.skipIf(!hasMke2fs)("names of one hash in many leaves are found, and removed
     expect(await core.metadata.run(() => dirLookup(core, dir, ascii(name)))).toBe(file.ino);
   }
   expect((await listNames(open, dir)).size).toBe(names.size + 2);
+  const listed: string[] = [];
+  for (let cookie = 0; cookie !== -1; ) {
+    const from = cookie;
+    const batch = await core.metadata.run(() => dirReadStable(core, dir, from));
+    for (const { name } of batch.entries) listed.push(Buffer.from(name).toString());
+    cookie = batch.nextCookie;
+  }
+  expect(listed.sort()).toEqual([".", "..", ...names].sort());
   expect(open.warnings).toEqual([]);
   await open.close();
 });

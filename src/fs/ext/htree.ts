@@ -173,18 +173,26 @@ export class DxSearch {
     throw new BadIndex("its chain of equal hashes is too long");
   }
 
-  /** Moves `frames` to the next leaf; false if no name with the hash `major` can be there. */
-  #continues(frames: DxFrame[], major: number): boolean {
-    let depth = frames.length - 1;
-    while (depth >= 0 && frames[depth]!.at + 1 >= frames[depth]!.node.count) depth--;
-    if (depth < 0) return false;
-    const frame = frames[depth]!;
-    const next = hashAt(frame.node, frame.at + 1);
-    if ((next & ~1) >>> 0 !== major) return false;
-    frame.at++;
+  /** Hash at which the next leaf begins, with the bit for "continued"; undefined at the end. */
+  nextHash(frames: readonly DxFrame[]): number | undefined {
+    const frame = frames[depthOfNext(frames)];
+    return frame === undefined ? undefined : hashAt(frame.node, frame.at + 1);
+  }
+
+  /** Moves `frames` to the next leaf, which there must be. */
+  advance(frames: DxFrame[]): void {
+    const depth = depthOfNext(frames);
+    frames[depth]!.at++;
     const fullLength = frames.length;
     frames.length = depth + 1;
     while (frames.length < fullLength) frames.push({ node: this.#child(frames), at: 0 });
+  }
+
+  /** Moves `frames` to the next leaf; false if no name with the hash `major` can be there. */
+  #continues(frames: DxFrame[], major: number): boolean {
+    const next = this.nextHash(frames);
+    if (next === undefined || (next & ~1) >>> 0 !== major) return false;
+    this.advance(frames);
     return true;
   }
 
@@ -238,6 +246,13 @@ export interface DxBlock {
 /** Levels of nodes that an index may have below its root. */
 export function dxLevelsMax(ctx: ExtContext): number {
   return ctx.sb.hasIncompat(INCOMPAT_LARGE_DIR) ? LEVELS_MAX_LARGE_DIR : LEVELS_MAX;
+}
+
+/** Index of the lowest frame that has a further entry; -1 if none has. */
+function depthOfNext(frames: readonly DxFrame[]): number {
+  let depth = frames.length - 1;
+  while (depth >= 0 && frames[depth]!.at + 1 >= frames[depth]!.node.count) depth--;
+  return depth;
 }
 
 /** Index of the last entry of `node` whose hash is not above `major`. */
