@@ -2,8 +2,8 @@
  * A file or a directory tree of this machine, as entries.
  *
  * Names are bytes. Files with several names are known by device and inode. A file that has fewer
- * blocks than bytes is sparse: whole blocks of zeros in it become holes, since Node cannot ask
- * where the holes are. Extended attributes come from `getfattr` where that is installed.
+ * blocks than bytes is sparse: whole blocks of zeros in it become holes, and large holes are not
+ * read. Extended attributes come from `getfattr` where that is installed.
  */
 import {
   type BigIntStats,
@@ -18,6 +18,7 @@ import {
 } from "node:fs";
 import type { FileType, Timespec } from "../../fs/vfs.ts";
 import { isZero } from "../../lib/bytes.ts";
+import { realClock } from "../../lib/clock.ts";
 import { FsError, hasErrnoCode } from "../../lib/errno.ts";
 import { MIB, PAGE_BYTES, SECTOR_BYTES } from "../../lib/units.ts";
 import {
@@ -30,9 +31,11 @@ import {
   type TreeSource,
 } from "../tree/tree-entry.ts";
 import { compareBytes } from "../tree/walk.ts";
+import { dataRangesOf } from "./host-holes.ts";
 import { hostXattrs, type XattrsByPath } from "./host-xattrs.ts";
 
 const CHUNK_BYTES = MIB;
+const READS_PER_TURN = 16;
 const NSEC_PER_SEC = 1_000_000_000n;
 const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
@@ -100,21 +103,27 @@ async function* contentOf(
 ): AsyncGenerator<Stretch> {
   const sizeBytes = Number(stats.size);
   if (sizeBytes === 0) return;
-  const isSparse = Number(stats.blocks) * SECTOR_BYTES < sizeBytes;
+  const blocksBytes = Number(stats.blocks) * SECTOR_BYTES;
+  const isSparse = blocksBytes < sizeBytes;
   const fd = openSync(path, READ_FLAGS);
+  let reads = 0;
   try {
-    for (let at = 0; at < sizeBytes; ) {
-      signal?.throwIfAborted();
-      const wanted = Math.min(buffer.length, sizeBytes - at);
-      const got = readSync(fd, buffer, 0, wanted, at);
-      if (got === 0) {
-        const detail = `it has been cut to ${at} bytes while it was read`;
-        throw new FsError("EIO", { syscall: "read", path: path.toString(), detail });
+    for (const { offsetBytes, lengthBytes } of dataRangesOf(fd, sizeBytes, blocksBytes)) {
+      const end = offsetBytes + lengthBytes;
+      for (let at = offsetBytes; at < end; ) {
+        signal?.throwIfAborted();
+        const got = readSync(fd, buffer, 0, Math.min(buffer.length, end - at), at);
+        if (got === 0) {
+          const detail = `it has been cut to ${at} bytes while it was read`;
+          throw new FsError("EIO", { syscall: "read", path: path.toString(), detail });
+        }
+        const bytes = buffer.subarray(0, got);
+        if (isSparse) yield* withoutHoles(bytes, at);
+        else yield { offsetBytes: at, bytes };
+        at += got;
+        // Where all is zeros nobody else would let the event loop have its turn.
+        if (isSparse && ++reads % READS_PER_TURN === 0) await realClock.turn();
       }
-      const bytes = buffer.subarray(0, got);
-      if (isSparse) yield* withoutHoles(bytes, at);
-      else yield { offsetBytes: at, bytes };
-      at += got;
     }
   } finally {
     closeSync(fd);

@@ -13,6 +13,7 @@ import { quire } from "../../../test/support/run-cli.ts";
 import { asRoot, requireTool, runTool, scratchDirectory } from "../../../test/support/tools.ts";
 
 const hasE2fs = requireTool("mke2fs") && requireTool("e2fsck") && requireTool("debugfs");
+const hasPerl = requireTool("perl");
 const hasXattrs = requireTool("setfattr") && requireTool("getfattr");
 const mayCompare = mayCompareWithKernel();
 const scratch = scratchDirectory("put");
@@ -120,6 +121,29 @@ describe.skipIf(!hasE2fs)("where the copy goes", () => {
     ]);
     check(image);
   });
+
+  test.skipIf(!hasPerl)(
+    "holes are not read: a file of a TiB takes no longer than its data",
+    async () => {
+      const image = freshImage("32M", ["-t", "ext4", "-b", "4096"]);
+      const huge = join(scratch, "huge");
+      const fd = fs.openSync(huge, "w");
+      for (const at of [0, 2 ** 30, 2 ** 39 + 4096]) fs.writeSync(fd, "data", at);
+      fs.ftruncateSync(fd, 2 ** 40);
+      fs.closeSync(fd);
+      const before = process.cpuUsage();
+      const { exitCode, stderr } = await quire(["put", image, huge, "/huge"]);
+      expect([exitCode, stderr]).toEqual([0, ""]);
+      const { user, system } = process.cpuUsage(before);
+      expect((user + system) / 1e6).toBeLessThan(30);
+      const { text } = await quire(["map", image, "/huge", "--json"]);
+      const extents = JSON.parse(text) as { logical: number }[];
+      expect(extents.map(({ logical }) => logical)).toEqual([0, 2 ** 30, 2 ** 39 + 4096]);
+      expect((await quire(["ls", image, "/huge", "-l"])).text).toContain(String(2 ** 40));
+      fs.rmSync(huge);
+      check(image);
+    },
+  );
 
   test("the image is not copied into itself", async () => {
     const folder = join(scratch, "around");
