@@ -351,10 +351,12 @@ describe.skipIf(!hasE2fs)("dry runs and failures", () => {
     fs.mkdirSync(big);
     fs.writeFileSync(join(big, "a"), "a");
     fs.writeFileSync(join(big, "b"), Buffer.alloc(2 * 2 ** 20, 1));
+    fs.chmodSync(big, 0o755);
     const { exitCode, stderr } = await quire(["put", image, big, "/big"]);
     expect(exitCode).toBe(1);
     expect(stderr).toMatch(/^quire: 2 changes were made and written before this:\nquire: ENOSPC/);
     expect((await quire(["ls", image, "/big"])).text).toBe("a\n");
+    expect((await quire(["ls", image, "-l"])).text).toMatch(/^drwxr-xr-x .* big$/m);
     check(image);
   });
 

@@ -5,7 +5,7 @@
 import { lstatSync } from "node:fs";
 import type { FileSystem, VfsInode } from "../../fs/vfs.ts";
 import { equalBytes } from "../../lib/bytes.ts";
-import { FsError } from "../../lib/errno.ts";
+import { FsError, hasErrnoCode } from "../../lib/errno.ts";
 import { lastNameOf } from "../last-name.ts";
 import type { TreeEntry, TreeSource } from "../tree/tree-entry.ts";
 import { withOwners } from "../tree/tree-owners.ts";
@@ -108,17 +108,32 @@ export async function writeTree(
     },
   });
   let failed: Uint8Array | undefined;
-  for await (const entry of source) {
-    if (failed !== undefined && liesBelow(entry.path, failed)) continue;
-    const { failedCount } = changes;
-    await changes.attempt(() => writer.add(entry));
-    // Told once: what is in a directory that cannot be there cannot be there either.
-    const isFailed = changes.failedCount > failedCount && entry.type === "directory";
-    failed = isFailed ? entry.path : undefined;
-    for (const text of texts.splice(0)) await changes.note(text);
-    progress.add(1, 0);
+  try {
+    for await (const entry of source) {
+      if (failed !== undefined && liesBelow(entry.path, failed)) continue;
+      const { failedCount } = changes;
+      await changes.attempt(() => writer.add(entry));
+      // Told once: what is in a directory that cannot be there cannot be there either.
+      const isFailed = changes.failedCount > failedCount && entry.type === "directory";
+      failed = isFailed ? entry.path : undefined;
+      for (const text of texts.splice(0)) await changes.note(text);
+      progress.add(1, 0);
+    }
+  } catch (error) {
+    const isFull = hasErrnoCode(error) && error.code === "ENOSPC";
+    if (isFull && !changes.isDryRun) await finishFull(writer);
+    throw error;
   }
   if (!changes.isDryRun) await writer.finish();
+}
+
+/** Where the rest had no room, directories that are there get their attributes all the same. */
+async function finishFull(writer: TreeWriter): Promise<void> {
+  try {
+    await writer.finish();
+  } catch (error) {
+    if (!hasErrnoCode(error)) throw error;
+  }
 }
 
 function liesBelow(path: Uint8Array, directory: Uint8Array): boolean {
