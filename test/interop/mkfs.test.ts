@@ -48,6 +48,16 @@ const CASES: readonly Case[] = [
     sizeBytes: 20 * MIB,
     options: { type: "ext2", ...features("^filetype", "^large_file", "^dir_index") },
   },
+  {
+    args: "-t ext2 -b 4096 -i 1024",
+    sizeBytes: 40 * MIB,
+    options: { type: "ext2", blockBytes: 4 * KIB, bytesPerInode: KIB },
+  },
+  {
+    args: "-t ext4 -b 1024 -O bigalloc",
+    sizeBytes: 300 * MIB,
+    options: { blockBytes: KIB, ...features("bigalloc") },
+  },
   { args: "-t ext3", sizeBytes: 100 * MIB, options: { type: "ext3" } },
   { args: "-t ext3 -b 2048", sizeBytes: 260 * MIB, options: { type: "ext3", blockBytes: 2 * KIB } },
   { args: "-t ext3", sizeBytes: 2 * GIB, options: { type: "ext3" } },

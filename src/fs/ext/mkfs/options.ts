@@ -238,7 +238,7 @@ function wantedInodesOf(
   const asked = options.bytesPerInode;
   if (asked !== undefined) checkRange("bytesPerInode", asked, KIB, BYTES_PER_INODE_MAX);
   const least = Math.max(sizes.blockBytes, sizes.clusterBytes);
-  const ratio = Math.max(asked ?? ratioDefault, least);
+  const ratio = asked ?? Math.max(ratioDefault, least);
   const bytes = sizes.blocks * sizes.blockBytes;
   const otherwise = Math.min(sizes.blocks, Math.floor(bytes / USAGES.small.bytesPerInode));
   const wanted = Math.floor(bytes / ratio) || otherwise;

@@ -67,11 +67,12 @@ export function placeResizeFile(layout: Layout): ResizeFile {
 
 /** The reserved blocks behind the primary descriptors, one after the other. */
 export function* reservedBlocks(layout: Layout, file: ResizeFile): Generator<NewBlock> {
-  const { reservedGdtBlocks, descriptorBlocks } = layout.geometry;
+  const { reservedGdtBlocks, firstDataBlock } = layout.geometry;
   for (let k = 0; k < reservedGdtBlocks; k++) {
     const data = new Uint8Array(layout.p.blockBytes);
     file.copyGroups.forEach((group, index) => {
-      const blocknr = layout.firstBlockOf(group) + 1 + descriptorBlocks + k;
+      // As far from the start of its group as the primary one is, also where that begins with 0.
+      const blocknr = layout.firstBlockOf(group) + file.primaryFirst + k - firstDataBlock;
       putLe32(data, index * POINTER_BYTES, blocknr);
     });
     yield { blocknr: file.primaryFirst + k, data };
