@@ -78,9 +78,12 @@ class WaiterList {
   }
 }
 
+/** The queue of all where nobody has ever waited: nearly every lock of nearly every file. */
+const NOBODY = new WaiterList();
+
 /** Waiters for an event that somebody else announces (`wait_queue_head_t`). */
 export class WaitQueue {
-  readonly #waiters = new WaiterList();
+  #waiters = NOBODY;
 
   /** Number of waiters. */
   get length(): number {
@@ -92,7 +95,7 @@ export class WaitQueue {
    * aborted.
    */
   wait(signal?: AbortSignal): Promise<void> {
-    return this.#waiters.wait(READ, signal);
+    return this.#queue.wait(READ, signal);
   }
 
   /** Wakes the one that has waited longest; false if nobody waits. */
@@ -104,11 +107,16 @@ export class WaitQueue {
   wakeAll(): void {
     while (this.#waiters.wakeFirst());
   }
+
+  get #queue(): WaiterList {
+    if (this.#waiters === NOBODY) this.#waiters = new WaiterList();
+    return this.#waiters;
+  }
 }
 
 /** A lock with one owner. See the head of the file. */
 export class AsyncMutex {
-  readonly #waiters = new WaiterList();
+  #waiters = NOBODY;
   #isLocked = false;
 
   get isLocked(): boolean {
@@ -132,13 +140,18 @@ export class AsyncMutex {
    * owned.
    */
   lock(signal?: AbortSignal): MaybeAsync<void> {
-    if (!this.tryLock()) return this.#waiters.wait(WRITE, signal);
+    if (!this.tryLock()) return this.#queue.wait(WRITE, signal);
   }
 
   /** Gives the lock to the first waiter, or frees it. */
   unlock(): void {
     assert(this.#isLocked, "only a taken lock is given back");
     this.#isLocked = this.#waiters.wakeFirst();
+  }
+
+  get #queue(): WaiterList {
+    if (this.#waiters === NOBODY) this.#waiters = new WaiterList();
+    return this.#waiters;
   }
 }
 
@@ -147,7 +160,7 @@ export class AsyncMutex {
  * writer waits too, so that neither side starves.
  */
 export class AsyncRwLock {
-  readonly #waiters = new WaiterList();
+  #waiters = NOBODY;
   #readerCount = 0;
   #isWriteLocked = false;
 
@@ -175,7 +188,7 @@ export class AsyncRwLock {
 
   /** Takes it for reading (`down_read`). Rejects with the reason of `signal`: then not owned. */
   read(signal?: AbortSignal): MaybeAsync<void> {
-    if (!this.tryRead()) return this.#waiters.wait(READ, signal, () => this.#grant());
+    if (!this.tryRead()) return this.#queue.wait(READ, signal, () => this.#grant());
   }
 
   unlockRead(): void {
@@ -193,13 +206,18 @@ export class AsyncRwLock {
 
   /** Takes it for writing (`down_write`). Rejects with the reason of `signal`: then not owned. */
   write(signal?: AbortSignal): MaybeAsync<void> {
-    if (!this.tryWrite()) return this.#waiters.wait(WRITE, signal, () => this.#grant());
+    if (!this.tryWrite()) return this.#queue.wait(WRITE, signal, () => this.#grant());
   }
 
   unlockWrite(): void {
     assert(this.#isWriteLocked, "only the writer gives up writing");
     this.#isWriteLocked = false;
     this.#grant();
+  }
+
+  get #queue(): WaiterList {
+    if (this.#waiters === NOBODY) this.#waiters = new WaiterList();
+    return this.#waiters;
   }
 
   /** Gives the lock to those at the head of the queue who can have it together. */
