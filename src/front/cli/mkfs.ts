@@ -140,7 +140,7 @@ class Making {
       this.#image,
       temporaryOf(this.#image),
     ]);
-    return withOwners(settled(entries), ownerChoice(this.#options));
+    return withOwners(entries, ownerChoice(this.#options));
   }
 
   /** `--dry-run`: what would be made. */
@@ -168,7 +168,7 @@ class Making {
       for (let tries = 1; ; tries++) {
         try {
           const result = await this.#attempt(image, { ...size, sizeBytes }, source);
-          image.finish();
+          await image.finish();
           await this.#tell(sizeBytes, result);
           return;
         } catch (error) {
@@ -178,7 +178,7 @@ class Making {
         }
       }
     } finally {
-      image.discard();
+      await image.discard();
     }
   }
 
@@ -211,7 +211,7 @@ class Making {
       const entries = this.#entries(source, (error) => changes.failed(error));
       const dir = await volume.fs.inode("/");
       const place = { dir, dirPath: new Uint8Array(0), name: undefined };
-      await writeTree(changes, withTurns(entries), place, this.#progress, {
+      await writeTree(changes, settled(entries), place, this.#progress, {
         syncBytes: SYNC_BYTES,
       });
       this.#failedCount = changes.failedCount;
@@ -282,18 +282,16 @@ async function checkTarget(
   await store.close();
 }
 
-/** Invariant 1: no access times. */
-async function* settled(source: TreeSource): TreeSource {
-  for await (const entry of source) yield { ...entry, atime: entry.mtime };
-}
-
 const ENTRIES_PER_TURN = 256;
 
-/** Lets the event loop have its turn, so that a run can be interrupted. */
-async function* withTurns(source: TreeSource): TreeSource {
+/**
+ * The entries without their access times (invariant 1). The event loop has its turn now and then,
+ * so that a run can be interrupted.
+ */
+async function* settled(source: TreeSource): TreeSource {
   let count = 0;
   for await (const entry of source) {
-    yield entry;
+    yield { ...entry, atime: entry.mtime };
     if (++count % ENTRIES_PER_TURN === 0) await realClock.turn();
   }
 }

@@ -8,9 +8,11 @@
  *  2. Calls of the store are done when they return. So the order of everything that is written, and
  *     with it each byte of the image, depends on nothing but the input.
  *  3. Zeros that are written where nothing is yet make no blocks.
+ *  4. What was written goes to the disk while more is made, so that the end has little to wait for.
  */
 import {
   closeSync,
+  fdatasync,
   fsyncSync,
   ftruncateSync,
   openSync,
@@ -34,6 +36,8 @@ const CAPABILITIES: StoreCapabilities = {
   blockBytes: SECTOR_BYTES,
 };
 const VECTORS_MAX = 1024;
+/** Invariant 4: begun anew after so much. */
+const EARLY_BYTES = 32 * MIB;
 
 /** Where an image that gets the name `path` is while it is made. */
 export function temporaryOf(path: string): string {
@@ -45,6 +49,7 @@ export class NewImage {
   readonly #path: string;
   readonly #temporary: string;
   readonly #fd: number;
+  readonly #early: EarlySync;
   #isOpen = true;
 
   /** Makes the file, empty. Throws what opening it throws: `ENOENT`, `EACCES`, `EEXIST`. */
@@ -56,6 +61,7 @@ export class NewImage {
     } catch (cause) {
       throw hostError(cause, "open", path);
     }
+    this.#early = new EarlySync(this.#fd);
   }
 
   /** A store of `sizeBytes` zeros; what an earlier one held is gone. */
@@ -67,11 +73,13 @@ export class NewImage {
 
   /** One more store over what is there. */
   again(sizeBytes: number): Store {
-    return new DirectStore(this.#fd, sizeBytes, this.#path);
+    return new DirectStore(this.#fd, sizeBytes, this.#path, this.#early);
   }
 
   /** Makes all durable and gives it its name. */
-  finish(): void {
+  async finish(): Promise<void> {
+    const failure = await this.#early.end();
+    if (failure !== null) throw hostError(failure, "fdatasync", this.#path);
     fsyncSync(this.#fd);
     closeSync(this.#fd);
     this.#isOpen = false;
@@ -79,11 +87,44 @@ export class NewImage {
   }
 
   /** Takes the file away, unless it is finished. */
-  discard(): void {
+  async discard(): Promise<void> {
     if (!this.#isOpen) return;
     this.#isOpen = false;
+    await this.#early.end();
     closeSync(this.#fd);
     rmSync(this.#temporary, { force: true });
+  }
+}
+
+/** Invariant 4. The system tells of an error once, so the first one is kept for the end. */
+class EarlySync {
+  readonly #fd: number;
+  #newBytes = 0;
+  #running: Promise<void> | undefined;
+  #failure: NodeJS.ErrnoException | null = null;
+
+  constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  /** So much more was written. */
+  wrote(bytes: number): void {
+    this.#newBytes += bytes;
+    if (this.#newBytes < EARLY_BYTES || this.#running !== undefined) return;
+    this.#newBytes = 0;
+    this.#running = new Promise((resolve) => {
+      fdatasync(this.#fd, (failure) => {
+        this.#failure ??= failure;
+        this.#running = undefined;
+        resolve();
+      });
+    });
+  }
+
+  /** Waits until nothing is under way, and returns what has failed. */
+  async end(): Promise<NodeJS.ErrnoException | null> {
+    await this.#running;
+    return this.#failure;
   }
 }
 
@@ -109,9 +150,11 @@ class DirectStore implements Store {
   readonly sizeBytes: number;
   readonly capabilities: StoreCapabilities = CAPABILITIES;
   readonly #fd: number;
+  readonly #early: EarlySync;
 
-  constructor(fd: number, sizeBytes: number, name: string) {
+  constructor(fd: number, sizeBytes: number, name: string, early: EarlySync) {
     this.#fd = fd;
+    this.#early = early;
     this.sizeBytes = sizeBytes;
     this.name = name;
   }
@@ -121,7 +164,7 @@ class DirectStore implements Store {
   }
 
   async write(offsetBytes: number, from: Uint8Array | readonly Uint8Array[]): Promise<void> {
-    this.#all(writevSync, "write", offsetBytes, from);
+    this.#early.wrote(this.#all(writevSync, "write", offsetBytes, from));
   }
 
   /** Nothing: what is not finished need not be durable. */
@@ -143,12 +186,13 @@ class DirectStore implements Store {
   /** The file stays open: it is `NewImage`'s. */
   async close(): Promise<void> {}
 
+  /** Does it all; returns the bytes. */
   #all(
     call: typeof readvSync,
     syscall: string,
     offsetBytes: number,
     buffers: Uint8Array | readonly Uint8Array[],
-  ): void {
+  ): number {
     const list = buffers instanceof Uint8Array ? [buffers] : buffers;
     const total = list.reduce((sum, { length }) => sum + length, 0);
     for (let done = 0; done < total; ) {
@@ -161,6 +205,7 @@ class DirectStore implements Store {
       if (count === 0) throw new FsError("EIO", { syscall, path: this.name });
       done += count;
     }
+    return total;
   }
 }
 
