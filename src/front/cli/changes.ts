@@ -58,12 +58,14 @@ export class Changes {
     await this.note(text);
   }
 
-  /** Notes a step that is done, or would be. */
-  async note(text: string): Promise<void> {
+  /** Notes a step that is done, or would be; a function is asked for its text where it is told. */
+  async note(text: string | (() => string)): Promise<void> {
     this.doneCount++;
-    if (this.#isJson) {
-      if (this.isDryRun) this.#planned.push(text);
-    } else if (this.isDryRun || this.#isVerbose) await tellAll(this.context, `${text}\n`);
+    const isTold = this.isDryRun || (this.#isVerbose && !this.#isJson);
+    if (!isTold) return;
+    const line = typeof text === "string" ? text : text();
+    if (this.#isJson) this.#planned.push(line);
+    else await tellAll(this.context, `${line}\n`);
   }
 
   /**

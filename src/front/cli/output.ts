@@ -5,7 +5,7 @@
  * to stderr, progress only when that is a terminal. A name from an image may hold anything, so
  * control characters are shown as escapes and never reach the terminal.
  */
-import ora, { type Ora } from "ora";
+import type { Ora } from "ora";
 import { formatSize } from "../size-text.ts";
 
 /** Where a command writes; tests give their own. */
@@ -116,6 +116,13 @@ export function table(
   return rows.map((row) => `${line(row)}\n`).join("");
 }
 
+let ora: typeof import("ora").default | undefined;
+
+/** Loads what draws progress, where there is a terminal for it. To be called once, at first. */
+export async function loadProgress({ stderr }: Streams): Promise<void> {
+  if (stderr.isTTY === true) ora = (await import("ora")).default;
+}
+
 /** Tells how far a long command is, on a terminal; elsewhere it says nothing. */
 export class Progress {
   readonly #spinner: Ora | undefined;
@@ -126,7 +133,7 @@ export class Progress {
   constructor(verb: string, streams: Streams) {
     this.#verb = verb;
     if (streams.stderr.isTTY === true) {
-      this.#spinner = ora({ text: verb, stream: streams.stderr }).start();
+      this.#spinner = ora?.({ text: verb, stream: streams.stderr }).start();
     }
   }
 

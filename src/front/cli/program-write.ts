@@ -1,21 +1,14 @@
 /** The commands that change an image or make one, as `program.ts` has those that read. */
 import type { Command } from "commander";
-import { type ExportOptions, type ImportOptions, runExport, runImport } from "./archive.ts";
-import {
-  type FallocateOptions,
-  type RecursiveOptions,
-  runChmod,
-  runChown,
-  runFallocate,
-  runSetXattr,
-  runTouch,
-  runTruncate,
-  type SetXattrOptions,
-  type TouchOptions,
-  type TruncateOptions,
+import type { ExportOptions, ImportOptions } from "./archive.ts";
+import type {
+  FallocateOptions,
+  RecursiveOptions,
+  SetXattrOptions,
+  TouchOptions,
+  TruncateOptions,
 } from "./attributes.ts";
 import type { WriteOptions } from "./changes.ts";
-import { runCheck } from "./check.ts";
 import {
   type CommandContext,
   type CommonOptions,
@@ -23,22 +16,11 @@ import {
   wholeNumber,
   withCommonOptions,
 } from "./command.ts";
-import { runEdit } from "./edit.ts";
-import { runTrim, runTune, type TuneOptions } from "./maintain.ts";
+import type { TuneOptions } from "./maintain.ts";
 import type { MakeOptions } from "./make-options.ts";
-import { runMkfs } from "./mkfs.ts";
-import {
-  type LinkOptions,
-  type MakeDirectoryOptions,
-  type RemoveOptions,
-  runLink,
-  runMakeDirectory,
-  runMove,
-  runRemove,
-} from "./names.ts";
+import type { LinkOptions, MakeDirectoryOptions, RemoveOptions } from "./names.ts";
 import { idRange } from "./owner-option.ts";
-import { type CopyOptions, type PutOptions, runCopy, runPut } from "./put.ts";
-import { runResize } from "./resize.ts";
+import type { CopyOptions, PutOptions } from "./put.ts";
 
 const number =
   (name: string) =>
@@ -90,8 +72,8 @@ function addCopies(program: Command, context: CommandContext): void {
   );
   withOwnerOptions(put)
     .option("--no-xattrs", "leave extended attributes out")
-    .action((image: string, paths: string[], options: PutOptions) =>
-      runPut(image, paths, options, context),
+    .action(async (image: string, paths: string[], options: PutOptions) =>
+      (await import("./put.ts")).runPut(image, paths, options, context),
     );
   writeVerb(
     program,
@@ -100,8 +82,8 @@ function addCopies(program: Command, context: CommandContext): void {
     "  quire cp disk.img /etc/motd /etc/motd.old\n  quire cp -r disk.img /etc /etc.old\n",
   )
     .option("-r, --recursive", "directories with all that is in them")
-    .action((image: string, source: string, destination: string, options: CopyOptions) =>
-      runCopy(image, source, destination, options, context),
+    .action(async (image: string, source: string, destination: string, options: CopyOptions) =>
+      (await import("./put.ts")).runCopy(image, source, destination, options, context),
     );
 }
 
@@ -114,16 +96,16 @@ function addNames(program: Command, context: CommandContext): void {
   )
     .option("-r, --recursive", "directories with all that is in them")
     .option("-f, --force", "a path that is missing is no error")
-    .action((image: string, paths: string[], options: RemoveOptions) =>
-      runRemove(image, paths, options, context),
+    .action(async (image: string, paths: string[], options: RemoveOptions) =>
+      (await import("./names.ts")).runRemove(image, paths, options, context),
     );
   writeVerb(
     program,
     "mv <image> <source> <destination>",
     "move or rename a file or directory",
     "  quire mv disk.img /etc/hostname.new /etc/hostname\n",
-  ).action((image: string, source: string, destination: string, options: WriteOptions) =>
-    runMove(image, source, destination, options, context),
+  ).action(async (image: string, source: string, destination: string, options: WriteOptions) =>
+    (await import("./names.ts")).runMove(image, source, destination, options, context),
   );
   writeVerb(
     program,
@@ -133,8 +115,8 @@ function addNames(program: Command, context: CommandContext): void {
   )
     .option("-p, --parents", "make what is missing above too; one that is there is no error")
     .option("-m, --mode <mode>", "as chmod takes it (default 0755)")
-    .action((image: string, paths: string[], options: MakeDirectoryOptions) =>
-      runMakeDirectory(image, paths, options, context),
+    .action(async (image: string, paths: string[], options: MakeDirectoryOptions) =>
+      (await import("./names.ts")).runMakeDirectory(image, paths, options, context),
     );
   writeVerb(
     program,
@@ -144,8 +126,8 @@ function addNames(program: Command, context: CommandContext): void {
   )
     .option("-s, --symbolic", "make a symlink that holds TARGET as it is given")
     .option("-f, --force", "replace what is at PATH")
-    .action((image: string, target: string, path: string, options: LinkOptions) =>
-      runLink(image, target, path, options, context),
+    .action(async (image: string, target: string, path: string, options: LinkOptions) =>
+      (await import("./names.ts")).runLink(image, target, path, options, context),
     );
 }
 
@@ -157,8 +139,8 @@ function addAttributes(program: Command, context: CommandContext): void {
     "  quire chmod disk.img 640 /etc/shadow\n  quire chmod -R disk.img u=rwX,go=rX /srv\n",
   )
     .option("-R, --recursive", "directories with all that is in them")
-    .action((image: string, mode: string, paths: string[], options: RecursiveOptions) =>
-      runChmod(image, mode, paths, options, context),
+    .action(async (image: string, mode: string, paths: string[], options: RecursiveOptions) =>
+      (await import("./attributes.ts")).runChmod(image, mode, paths, options, context),
     );
   writeVerb(
     program,
@@ -167,8 +149,8 @@ function addAttributes(program: Command, context: CommandContext): void {
     "  quire chown -R disk.img 1000:1000 /home/pi\n",
   )
     .option("-R, --recursive", "directories with all that is in them")
-    .action((image: string, owner: string, paths: string[], options: RecursiveOptions) =>
-      runChown(image, owner, paths, options, context),
+    .action(async (image: string, owner: string, paths: string[], options: RecursiveOptions) =>
+      (await import("./attributes.ts")).runChown(image, owner, paths, options, context),
     );
   writeVerb(
     program,
@@ -180,8 +162,8 @@ function addAttributes(program: Command, context: CommandContext): void {
     .option("-v, --value <value>", "its value: text, 0x.. hexadecimal or 0s.. base64")
     .option("-x, --remove <name>", "attribute to remove")
     .option("-h, --no-dereference", "of a symlink itself")
-    .action((image: string, paths: string[], options: SetXattrOptions) =>
-      runSetXattr(image, paths, options, context),
+    .action(async (image: string, paths: string[], options: SetXattrOptions) =>
+      (await import("./attributes.ts")).runSetXattr(image, paths, options, context),
     );
 }
 
@@ -198,8 +180,8 @@ function addContents(program: Command, context: CommandContext): void {
     .option("-r, --reference <path>", "the times of another file of the image")
     .option("-h, --no-dereference", "of a symlink itself")
     .option("-d, --date <time>", "another time than now: @SECONDS, or as 2026-11-20T12:00:00Z")
-    .action((image: string, paths: string[], options: TouchOptions) =>
-      runTouch(image, paths, options, context),
+    .action(async (image: string, paths: string[], options: TouchOptions) =>
+      (await import("./attributes.ts")).runTouch(image, paths, options, context),
     );
   writeVerb(
     program,
@@ -209,8 +191,8 @@ function addContents(program: Command, context: CommandContext): void {
   )
     .requiredOption("-s, --size <size>", "new size; with + or - from the one now")
     .option("-c, --no-create", "make no file")
-    .action((image: string, paths: string[], options: TruncateOptions) =>
-      runTruncate(image, paths, options, context),
+    .action(async (image: string, paths: string[], options: TruncateOptions) =>
+      (await import("./attributes.ts")).runTruncate(image, paths, options, context),
     );
   writeVerb(
     program,
@@ -225,8 +207,8 @@ function addContents(program: Command, context: CommandContext): void {
     .option("--zero-range", "make zeros, with blocks")
     .option("--collapse-range", "take the range out")
     .option("--insert-range", "put a hole in between")
-    .action((image: string, path: string, options: FallocateOptions) =>
-      runFallocate(image, path, options, context),
+    .action(async (image: string, path: string, options: FallocateOptions) =>
+      (await import("./attributes.ts")).runFallocate(image, path, options, context),
     );
 }
 
@@ -239,8 +221,8 @@ function addArchives(program: Command, context: CommandContext): void {
   );
   withOwnerOptions(tarIn)
     .option("--at <path>", "directory that they go to (default /)")
-    .action((image: string, tar: string, options: ImportOptions) =>
-      runImport(image, tar, options, context),
+    .action(async (image: string, tar: string, options: ImportOptions) =>
+      (await import("./archive.ts")).runImport(image, tar, options, context),
     );
   readVerb(
     program,
@@ -249,8 +231,8 @@ function addArchives(program: Command, context: CommandContext): void {
     "  quire export disk.img /etc > etc.tar\n  quire export disk.img -o all.tar\n",
   )
     .option("-o, --output <tar>", "a file; - is standard output, as without this option")
-    .action((image: string, path: string | undefined, options: ExportOptions) =>
-      runExport(image, path ?? "/", options, context),
+    .action(async (image: string, path: string | undefined, options: ExportOptions) =>
+      (await import("./archive.ts")).runExport(image, path ?? "/", options, context),
     );
 }
 
@@ -284,7 +266,9 @@ function addMkfs(program: Command, context: CommandContext): void {
     )
     .option("--no-xattrs", "leave extended attributes of a directory out")
     .option("--force", "replace an image that is there")
-    .action((image: string, options: MakeOptions) => runMkfs(image, options, context));
+    .action(async (image: string, options: MakeOptions) =>
+      (await import("./mkfs.ts")).runMkfs(image, options, context),
+    );
 }
 
 function addWholes(program: Command, context: CommandContext): void {
@@ -293,20 +277,24 @@ function addWholes(program: Command, context: CommandContext): void {
     "check <image>",
     "is the image consistent? Exit code 3 if not; nothing is changed",
     "  quire check disk.img\n  quire check disk.img --json\n",
-  ).action((image: string, options: CommonOptions) => runCheck(image, options, context));
+  ).action(async (image: string, options: CommonOptions) =>
+    (await import("./check.ts")).runCheck(image, options, context),
+  );
   writeVerb(
     program,
     "trim <image>",
     "make holes in the image file where its blocks are free",
     "  quire trim disk.img\n",
-  ).action((image: string, options: WriteOptions) => runTrim(image, options, context));
+  ).action(async (image: string, options: WriteOptions) =>
+    (await import("./maintain.ts")).runTrim(image, options, context),
+  );
   writeVerb(
     program,
     "resize <image> [size]",
     "let the file system grow to the size of its device, or to SIZE; an image file grows too",
     "  quire resize disk.img 4G\n  quire resize disk.img 8G --dry-run\n",
-  ).action((image: string, size: string | undefined, options: WriteOptions) =>
-    runResize(image, size, options, context),
+  ).action(async (image: string, size: string | undefined, options: WriteOptions) =>
+    (await import("./resize.ts")).runResize(image, size, options, context),
   );
   writeVerb(
     program,
@@ -319,14 +307,16 @@ function addWholes(program: Command, context: CommandContext): void {
       "-U, --uuid <uuid>",
       "UUID, random, time or clear; where checksums hold it, metadata_csum_seed is set",
     )
-    .action((image: string, options: TuneOptions) => runTune(image, options, context));
+    .action(async (image: string, options: TuneOptions) =>
+      (await import("./maintain.ts")).runTune(image, options, context),
+    );
   writeVerb(
     program,
     "edit <image> <path>",
     "change a file with $VISUAL or $EDITOR; it is replaced as a whole, or not at all",
     "  EDITOR=nano quire edit disk.img /etc/fstab\n",
-  ).action((image: string, path: string, options: WriteOptions) =>
-    runEdit(image, path, options, context),
+  ).action(async (image: string, path: string, options: WriteOptions) =>
+    (await import("./edit.ts")).runEdit(image, path, options, context),
   );
 }
 

@@ -25,7 +25,15 @@ import { diskText, infoText } from "./info.ts";
 import { runDu, runFind, runLs } from "./list.ts";
 import { type ContentMemo, manifestOf } from "./manifest.ts";
 import { extentJson, mapText } from "./map.ts";
-import { jsonLine, Progress, printable, printJson, type Streams, writeAll } from "./output.ts";
+import {
+  jsonLine,
+  loadProgress,
+  Progress,
+  printable,
+  printJson,
+  type Streams,
+  writeAll,
+} from "./output.ts";
 import { addWriteCommands } from "./program-write.ts";
 import { runCat, runStat } from "./show.ts";
 import { statsText } from "./stats-text.ts";
@@ -309,6 +317,7 @@ export async function run(
     },
   };
   try {
+    await loadProgress(streams);
     await makeProgram(context, version).parseAsync([...args], { from: "user" });
   } catch (error) {
     if (!(error instanceof CommanderError)) report(error, context);

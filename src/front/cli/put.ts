@@ -94,12 +94,12 @@ export async function writeTree(
   options: Pick<TreeWriterOptions, "syncBytes"> = {},
 ): Promise<void> {
   const { context } = changes;
-  const texts: string[] = [];
+  const texts: (() => string)[] = [];
   const writer = new TreeWriter(changes.volume.fileSystem, place, {
     ...options,
     signal: context.signal,
     isPlan: changes.isDryRun,
-    onEntry: (path, entry, action) => texts.push(actionText(path, entry, action)),
+    onEntry: (path, entry, action) => texts.push(() => actionText(path, entry, action)),
     onBytes: (bytes) => progress.add(0, bytes),
     onSkipped: (entry, name, error) => {
       const path = printable(entry.path);
