@@ -36,7 +36,7 @@ import { actionText, writeTree } from "./put.ts";
 /** All is written down after so much, in the same places of each run, before the flusher does. */
 const SYNC_BYTES = 4 * MIB;
 /** Of one size in all runs, whatever `--cache` says: what is written when depends on it. */
-const CACHE_BYTES = 128 * MIB;
+const CACHE_BYTES = 64 * MIB;
 const AUTO_BLOCK_BYTES = PAGE_BYTES;
 const AUTO_BYTES_MIN = 2 * MIB;
 const AUTO_TRIES = 12;
