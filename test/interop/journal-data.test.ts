@@ -11,7 +11,7 @@ import type { Volume } from "../../src/front/volume.ts";
 import type { DataMode } from "../../src/fs/ext/data-mode.ts";
 import { JOURNAL_DATA_FL } from "../../src/fs/ext/layout.ts";
 import { Random } from "../../src/lib/random.ts";
-import { KIB } from "../../src/lib/units.ts";
+import { KIB, MIB } from "../../src/lib/units.ts";
 import { makeDirtyImage, recoverCopy } from "../support/dirty-image.ts";
 import { runDebugfs, withKernelMount } from "../support/kernel-image.ts";
 import { seeds } from "../support/runs.ts";
@@ -49,6 +49,13 @@ function magicBytes(random: Random, count: number): Uint8Array {
   return bytes;
 }
 
+/** Marks the file `path`, or takes its mark away. */
+async function switchMark({ fileSystem, fs }: Volume, path: string): Promise<void> {
+  const inode = await fileSystem.inode((await fs.stat(path)).ino);
+  const flags = (inode.attributes().flags ^ JOURNAL_DATA_FL) >>> 0;
+  await fileSystem.writer!.setAttributes(inode, { flags });
+}
+
 /** A volume whose files are changed at random, and what they must hold. */
 class Work {
   readonly contents: Map<string, Uint8Array> = new Map();
@@ -84,7 +91,7 @@ class Work {
     } else if (kind === 1) {
       await this.#setSize(name, old, random.below(old.length + 9000));
     } else if (kind === 2 && this.#marks) {
-      await this.#mark(name);
+      await switchMark(this.#volume, `/${name}`);
     } else {
       await this.#write(name, old, random.below(old.length + 1));
     }
@@ -95,7 +102,7 @@ class Work {
     const bytes = magicBytes(this.#random, this.#random.below(300_000));
     await this.#volume.fs.writeFile(`/${name}`, bytes);
     this.contents.set(name, bytes);
-    if (this.#marks && this.#random.chance(0.5)) await this.#mark(name);
+    if (this.#marks && this.#random.chance(0.5)) await switchMark(this.#volume, `/${name}`);
   }
 
   async #write(name: string, old: Uint8Array, at: number): Promise<void> {
@@ -114,13 +121,6 @@ class Work {
     const content = new Uint8Array(sizeBytes);
     content.set(old.subarray(0, sizeBytes));
     this.contents.set(name, content);
-  }
-
-  async #mark(name: string): Promise<void> {
-    const { fileSystem, fs } = this.#volume;
-    const inode = await fileSystem.inode((await fs.stat(`/${name}`)).ino);
-    const flags = (inode.attributes().flags ^ JOURNAL_DATA_FL) >>> 0;
-    await fileSystem.writer!.setAttributes(inode, { flags });
   }
 
   async #sync(name: string): Promise<void> {
@@ -232,6 +232,33 @@ describe.runIf(hasTools)("file data in logs that we wrote", () => {
     const flags = [...log.matchAll(/FS block (\d+) logged at .*\(flags (0x[0-9a-f]+)\)/g)];
     expect(flags.filter(([, , text]) => (Number(text) & 1) === 1)).toHaveLength(1);
     await volume.close();
+  });
+});
+
+describe.runIf(canMount)("blocks of data that were freed", () => {
+  test.each(forms)("J89 are revoked before others have them: %s", async (form, args) => {
+    const path = join(directory, `revoked-${nameOf(form, "x")}.img`);
+    runTool("mke2fs", ["-q", "-F", "-m", "0", ...args, path, "12M"]);
+    const bytes = new Uint8Array(readFileSync(path));
+    const volume = await openImage(bytes, { writable: true });
+    const { fs } = volume;
+    const random = new Random(3);
+    await fs.writeFile("/marked", "");
+    await switchMark(volume, "/marked");
+    await fs.writeFile("/marked", random.bytes(300 * KIB), { flush: true });
+    await fs.unlink("/marked");
+    await volume.sync();
+    // All that is free, and with it what was the other's, past the log.
+    const content = random.bytes(12 * MIB);
+    await expect(fs.writeFile("/f0", content)).rejects.toMatchObject({ code: "ENOSPC" });
+    const handle = await fs.open("/f0", "r+");
+    const wanted = content.subarray(0, (await handle.stat()).size);
+    await handle.sync();
+    await handle.close();
+    writeFileSync(path, bytes); // As after a power cut.
+    await volume.close();
+    withKernelMount(path, (root) => expectTree(root, new Map([["f0", wanted]])));
+    runTool("e2fsck", ["-fn", path]);
   });
 });
 
