@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import { requireTool, runTool, scratchDirectory } from "../../../test/support/tools.ts";
 import { StoreBlockDevice } from "../../block/block-device.ts";
 import { PageCache } from "../../cache/page-cache.ts";
+import { le32 } from "../../lib/bytes.ts";
 import { VirtualClock } from "../../lib/clock.ts";
 import type { FsError } from "../../lib/errno.ts";
 import { Random } from "../../lib/random.ts";
@@ -11,6 +12,7 @@ import { MIB } from "../../lib/units.ts";
 import { MemoryStore } from "../../store/memory-store.ts";
 import { ExtCore } from "./core.ts";
 import { findSuperblock } from "./find-superblock.ts";
+import { MMP } from "./layout.ts";
 import { MmpGuard } from "./mmp-guard.ts";
 
 const hasTools = requireTool("mke2fs") && requireTool("e2fsck");
@@ -20,7 +22,7 @@ interface Machine {
   readonly core: ExtCore;
   readonly device: StoreBlockDevice;
   readonly lost: FsError[];
-  take(seed: number): Promise<MmpGuard>;
+  take(seed: number, signal?: AbortSignal): Promise<MmpGuard>;
 }
 
 function makeImage(): Uint8Array {
@@ -37,9 +39,14 @@ async function machineOn(image: Uint8Array, clock: VirtualClock): Promise<Machin
   const core = new ExtCore(found.sb, found.blocknr, device, cache, () => {}, false);
   const lost: FsError[] = [];
   const onLost = (cause: FsError): number => lost.push(cause);
-  const take = (seed: number): Promise<MmpGuard> =>
-    MmpGuard.take(core, device, { clock, random: new Random(seed), onLost });
+  const take = (seed: number, signal?: AbortSignal): Promise<MmpGuard> =>
+    MmpGuard.take(core, device, { clock, random: new Random(seed), onLost, signal });
   return { core, device, lost, take };
+}
+
+/** `mmp_seq` as it lies in the image. */
+function seqOf({ core: { sb } }: Machine, image: Uint8Array): number {
+  return le32(image, sb.mmpBlock * sb.blockBytes + MMP.mmp_seq);
 }
 
 /** Lets time pass until `work` has ended. */
@@ -54,6 +61,34 @@ async function passing<T>(clock: VirtualClock, work: Promise<T>): Promise<T> {
 }
 
 describe.skipIf(!hasTools)("multi-mount protection of a writer", () => {
+  test("the signal of taking it has no effect on who has it", async () => {
+    const clock = new VirtualClock();
+    const machine = await machineOn(makeImage(), clock);
+    const controller = new AbortController();
+    const guard = await passing(clock, machine.take(1, controller.signal));
+    controller.abort(new Error("too late"));
+    for (let step = 0; step < 40; step++) await clock.advance(1000);
+    expect(machine.lost).toEqual([]);
+    await passing(clock, guard.give());
+    await machine.core.close();
+  });
+
+  test("who ends taking it half way leaves nothing that others wait for", async () => {
+    const image = makeImage();
+    const clock = new VirtualClock();
+    const machine = await machineOn(image, clock);
+    const before = seqOf(machine, image);
+    const controller = new AbortController();
+    const taking = machine.take(1, controller.signal);
+    taking.catch(() => undefined);
+    await clock.advance(1000);
+    expect(seqOf(machine, image)).not.toBe(before);
+    controller.abort(new Error("enough"));
+    await expect(passing(clock, taking)).rejects.toThrow("enough");
+    expect(seqOf(machine, image)).toBe(before);
+    await machine.core.close();
+  });
+
   test("takes a file system that nobody has, and gives it back clean", async () => {
     const image = makeImage();
     const clock = new VirtualClock();

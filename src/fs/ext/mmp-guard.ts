@@ -44,6 +44,7 @@ export interface MmpGuardOptions {
   readonly random: Random;
   /** Called once when the block is not ours any more, or cannot be written. */
   readonly onLost: (cause: FsError) => void;
+  /** Ends taking; who has the file system keeps it. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -78,7 +79,13 @@ export class MmpGuard {
     options: MmpGuardOptions,
   ): Promise<MmpGuard> {
     const guard = new MmpGuard(ctx, device, options);
-    await guard.#take();
+    try {
+      await guard.#take();
+    } catch (thrown) {
+      // Nobody shall wait for one who has gone; what another has written stays.
+      if (guard.#sequence !== MMP_SEQ_CLEAN) await guard.give().catch(() => undefined);
+      throw thrown;
+    }
     return guard;
   }
 
@@ -95,7 +102,8 @@ export class MmpGuard {
   }
 
   async #take(): Promise<void> {
-    let block = await this.#read();
+    const { random, signal } = this.#options;
+    let block = await this.#read(signal);
     const seen = le32(block, MMP.mmp_seq);
     if (seen === MMP_SEQ_FSCK) {
       throw this.#busy("a check of it is running, or was broken off: run e2fsck");
@@ -104,13 +112,12 @@ export class MmpGuard {
     const waitSec = Math.min(stated * 2 + 1, stated + WAIT_EXTRA_MAX_SEC);
     if (seen !== MMP_SEQ_CLEAN) {
       await this.#sleep(waitSec);
-      block = await this.#read();
+      block = await this.#read(signal);
       if (le32(block, MMP.mmp_seq) !== seen) throw this.#busy(this.#whoOf(block));
     }
-    const { random } = this.#options;
     await this.#write(block, 1 + random.below(MMP_SEQ_MAX));
     await this.#sleep(waitSec);
-    block = await this.#read();
+    block = await this.#read(signal);
     if (le32(block, MMP.mmp_seq) !== this.#sequence) throw this.#busy(this.#whoOf(block));
     this.#schedule();
   }
@@ -145,9 +152,8 @@ export class MmpGuard {
     if (le32(block, MMP.mmp_seq) !== this.#sequence) throw this.#busy(this.#whoOf(block));
   }
 
-  async #read(): Promise<Uint8Array> {
+  async #read(signal?: AbortSignal): Promise<Uint8Array> {
     const { mmpBlock, blockBytes } = this.#ctx.sb;
-    const { signal } = this.#options;
     const block = await readDevice(this.#device, mmpBlock * blockBytes, blockBytes, signal);
     verifyMmp(block, mmpBlock, this.#ctx);
     return block;
