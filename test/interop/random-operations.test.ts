@@ -28,6 +28,8 @@ interface Row {
   readonly title: string;
   /** Options of mke2fs. */
   readonly args: string;
+  /** What both mount it with, as `tune2fs -o` takes it. */
+  readonly defaults?: string;
 }
 
 const ROWS: readonly Row[] = [
@@ -39,6 +41,8 @@ const ROWS: readonly Row[] = [
   { title: "ext4 inline data", args: "-t ext4 -b 1024 -I 256 -O inline_data" },
   { title: "ext4 no journal", args: "-t ext4 -b 4096 -O ^has_journal" },
   { title: "ext4 large attributes", args: "-t ext4 -b 1024 -O ea_inode,orphan_file,large_dir" },
+  { title: "ext4 data in the journal", args: "-t ext4 -b 4096", defaults: "journal_data" },
+  { title: "ext3 data in the journal", args: "-t ext3 -b 1024", defaults: "journal_data" },
   { title: "ext4 plain", args: "-t ext4 -b 2048 -O ^metadata_csum,^64bit,^flex_bg,uninit_bg" },
 ];
 
@@ -53,7 +57,8 @@ class Turns {
     const hostRoot = mkdtempSync(join(scratch, "host-"));
     this.#seed = seed;
     this.run = new RandomTree({ seed, hostRoot });
-    this.path = makeImage(scratch, "x", row.args.split(" "), { sizeText: "40M" });
+    const { args, defaults } = row;
+    this.path = makeImage(scratch, "x", args.split(" "), { sizeText: "40M", defaults });
   }
 
   /** `STEPS` changes by quire, some of them after the volume was closed and opened again. */
