@@ -58,6 +58,9 @@ export class Dir {
   readonly path: string | Uint8Array;
   readonly #source: DirSource;
   #waiting: Dirent[] = [];
+  /** The last read that was asked for: they are done one after the other. */
+  #reading: Promise<unknown> = Promise.resolve();
+  #readers = 0;
   #at = 0;
   #isClosed = false;
 
@@ -72,7 +75,11 @@ export class Dir {
   read(callback?: DirCallback<Dirent | null>): Promise<Dirent | null> | undefined {
     return told(callback, () => {
       this.#checkOpen();
-      return this.#next();
+      if (this.#readers === 0 && this.#at < this.#waiting.length) return this.#next();
+      this.#readers++;
+      const next = this.#reading.then(() => this.#next());
+      this.#reading = next.catch(() => undefined).finally(() => this.#readers--);
+      return next;
     });
   }
 
@@ -96,7 +103,12 @@ export class Dir {
     });
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<Dirent, void, undefined> {
+  [Symbol.asyncIterator](): AsyncGenerator<Dirent, void, undefined> {
+    return this.entries();
+  }
+
+  /** The entries that are left; it is closed at the end. */
+  async *entries(): AsyncGenerator<Dirent, void, undefined> {
     try {
       for (let entry = await this.read(); entry !== null; entry = await this.read()) yield entry;
     } finally {

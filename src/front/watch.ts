@@ -48,14 +48,8 @@ export async function* watchChanges(
   checkSignal(signal);
   checkInteger(maxQueue, "options.maxQueue", 1);
   signal?.throwIfAborted();
-  const { inode, names } = await where();
-  const isDirectory = inode.type === "directory";
-  const own = names.at(-1);
-  const shownName = (change: Change): Uint8Array | undefined => {
-    if (!isDirectory) return change.ino === inode.ino ? (own ?? change.name) : undefined;
-    if (change.dirIno === inode.ino) return change.name;
-    return given.recursive === true ? pathBelow(names, change.names) : undefined;
-  };
+  const early: Change[] = []; // Of the time before it is known what is watched.
+  let shownName: ((change: Change) => Uint8Array | undefined) | undefined;
   const queue: { eventType: Change["eventType"]; shown: Uint8Array }[] = [];
   let wake: () => void = () => {};
   let isOverflown = false;
@@ -64,16 +58,20 @@ export async function* watchChanges(
     isEnded = true;
     wake();
   };
-  const stop = changes.on((change) => {
-    const shown = shownName(change);
+  const take = (change: Change): void => {
+    if (shownName === undefined) early.push(change);
+    const shown = shownName?.(change);
     if (shown === undefined) return;
     if (queue.length >= maxQueue) isOverflown = true;
     else queue.push({ eventType: change.eventType, shown });
     wake();
-  }, onEnd);
+  };
+  const stop = changes.on(take, onEnd);
   const onAbort = (): void => wake();
   signal?.addEventListener("abort", onAbort);
   try {
+    shownName = namesOf(await where(), given.recursive === true);
+    for (const change of early) take(change);
     for (;;) {
       signal?.throwIfAborted();
       const change = queue.shift();
@@ -93,6 +91,20 @@ export async function* watchChanges(
     stop();
     signal?.removeEventListener("abort", onAbort);
   }
+}
+
+/** The name by which a change at `watched` is told; none for a change elsewhere. */
+function namesOf(
+  { inode, names }: WalkResult,
+  isRecursive: boolean,
+): (change: Change) => Uint8Array | undefined {
+  const isDirectory = inode.type === "directory";
+  const own = names.at(-1);
+  return (change) => {
+    if (!isDirectory) return change.ino === inode.ino ? (own ?? change.name) : undefined;
+    if (change.dirIno === inode.ino) return change.name;
+    return isRecursive ? pathBelow(names, change.names) : undefined;
+  };
 }
 
 /** The path to `names` from the directory at `above`; undefined if it is not below that. */

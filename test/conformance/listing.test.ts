@@ -73,6 +73,17 @@ describe.skipIf(!canRun).each(KINDS)("a directory that is %s", (_name, args) => 
     });
   });
 
+  test("shows each name once to reads that do not wait for one another", async () => {
+    await withVolume(args, async (fs) => {
+      const dir = await fs.opendir("/d");
+      const entries = await Promise.all(Array.from({ length: COUNT + 5 }, () => dir.read()));
+      const names = entries.flatMap((entry) => (entry === null ? [] : [entry.name]));
+      expect(counted(names)).toEqual([COUNT, COUNT]);
+      expect(entries.slice(COUNT)).toEqual([null, null, null, null, null]);
+      await dir.close();
+    });
+  });
+
   test("shows each name once while they go", async () => {
     await withVolume(args, async (fs) => {
       const seen: string[] = [];

@@ -83,6 +83,15 @@ describe.skipIf(!canRun)("a volume", () => {
     await expect(fs.stat("/")).rejects.toMatchObject({ code: "EBADF" });
   });
 
+  test("tells of changes from the moment it is watched", async () => {
+    const { fs } = await writable();
+    await fs.mkdir("/d");
+    const next = fs.watch("/d").next();
+    await fs.mkdir("/d/first");
+    await fs.mkdir("/d/second");
+    expect((await next).value).toEqual({ eventType: "rename", filename: "first" });
+  });
+
   test("ends what watches it when it is closed", async () => {
     const { fs } = await writable();
     const events = fs.watch("/");
