@@ -20,7 +20,7 @@ const scratch = scratchDirectory("crash-marked");
 const STATES = 120;
 const OPERATIONS = 100;
 
-/** Each `chmod` switches the mark as well; that of a directory is what new files in it begin with. */
+/** Each `chmod` switches the mark as well; of a directory, what new files in it begin with. */
 function markByChmod({ fileSystem }: Volume): void {
   const writer = fileSystem.writer!;
   const set = writer.setAttributes.bind(writer);
