@@ -34,6 +34,19 @@ test("the reserve is 64 frames, or a 16th of a small arena, and is kept for who 
   arena.verify();
 });
 
+test("a reserve can be made larger, up to a quarter of the arena", () => {
+  const arena = Arena.create({ sizeBytes: 4 * MIB });
+  arena.reserveAtLeast(16);
+  expect(arena.reserveFrames).toBe(64);
+  arena.reserveAtLeast(100);
+  expect(arena.reserveFrames).toBe(100);
+  arena.reserveAtLeast(1000);
+  expect(arena.reserveFrames).toBe(256);
+  for (let count = 0; count < 1024 - 256; count++) expect(arena.alloc(0)).not.toBe(-1);
+  expect(arena.alloc(0)).toBe(-1);
+  expect(arena.alloc(0, true)).not.toBe(-1);
+});
+
 test("blocks of the chain are made one after the other, and each run lies in one", () => {
   withExactArenas(); // It has more than two blocks.
   const arena = Arena.create({ sizeBytes: 5 * MIB, blockBytes: 2 * MIB });

@@ -25,6 +25,7 @@ import { ORDER_MAX } from "../lib/xarray.ts";
 const FRAMES_MAX = 0x100_0000;
 const RESERVE_FRAMES_MAX = 64;
 const RESERVE_SHARE = 16;
+const RESERVE_SHARE_MAX = 4;
 const RUN_FRAMES_MAX = 1 << ORDER_MAX;
 // Small, since V8 collects garbage for every 64 MiB of buffers: most uses never get that far.
 const BLOCK_BYTES_DEFAULT: number = 8 * MIB;
@@ -46,8 +47,6 @@ export interface ArenaOptions {
 export class Arena {
   /** Frames in all, made or not. */
   readonly frameCount: number;
-  /** Frames that only `alloc(order, true)` touches. */
-  readonly reserveFrames: number;
   /** Frames that may be pinned at once by those outside the cache. */
   readonly pinLimitFrames: number;
   readonly #blockFrames: number;
@@ -57,10 +56,11 @@ export class Arena {
   readonly #before: Int32Array;
   readonly #heads: Int32Array = new Int32Array(ORDER_MAX + 1).fill(NONE);
   #freeFrames: number;
+  #reserveFrames: number;
 
   private constructor(frameCount: number, blockFrames: number) {
     this.frameCount = frameCount;
-    this.reserveFrames = Math.min(RESERVE_FRAMES_MAX, Math.floor(frameCount / RESERVE_SHARE));
+    this.#reserveFrames = Math.min(RESERVE_FRAMES_MAX, Math.floor(frameCount / RESERVE_SHARE));
     this.pinLimitFrames = Math.floor(frameCount / 2);
     this.#blockFrames = blockFrames;
     this.#state = new Uint8Array(frameCount);
@@ -76,6 +76,17 @@ export class Arena {
     const blockFrames = blockBytes / PAGE_BYTES;
     assert(blockFrames % RUN_FRAMES_MAX === 0, "a block holds whole runs of the largest order");
     return new Arena(frameCount, blockFrames);
+  }
+
+  /** Frames that only `alloc(order, true)` touches. */
+  get reserveFrames(): number {
+    return this.#reserveFrames;
+  }
+
+  /** Makes the reserve `frames` large, if it is smaller, but at most a quarter of the arena. */
+  reserveAtLeast(frames: number): void {
+    const most = Math.floor(this.frameCount / RESERVE_SHARE_MAX);
+    this.#reserveFrames = Math.max(this.#reserveFrames, Math.min(frames, most));
   }
 
   /** Frames that are in nobody's hands, the reserve included. */

@@ -48,6 +48,8 @@ import type { DeviceBuffers, GetBlock } from "./get-block.ts";
 import { mpageWritepages } from "./mpage-write.ts";
 import { blockReadFullFolio } from "./read-full-folio.ts";
 
+/** Blocks for which the reserve has room at least: more than one operation looks at. */
+const RESERVE_BLOCKS = 16;
 /** Largest block of a file system that is read here. */
 const BLOCK_BYTES_MAX = 64 * KIB;
 
@@ -80,6 +82,7 @@ export class BufferCache implements DeviceBuffers {
     this.#pagesPerFolio = folioBytes / PAGE_BYTES;
     this.#blocksPerFolio = folioBytes / blockBytes;
     this.#order = Math.log2(this.#pagesPerFolio);
+    cache.arena.reserveAtLeast(RESERVE_BLOCKS * this.#pagesPerFolio);
     const size = byteOfBlock(this.blockCount, blockBytes);
     const getBlock = this.#blkdevGetBlock;
     this.mapping = cache.openMapping(

@@ -77,6 +77,8 @@ export class Metadata {
   readonly #verifiedBy = new WeakMap<BufferHead, unknown>();
   /** Told of damage that a run has met, before its caller is. */
   onDamage: ((damage: FsError) => void) | undefined;
+  /** Told each time that a run finds no memory, and is about to wait for some. */
+  onShortage: (() => void) | undefined;
   /** Called before a block is judged: one that was changed gets its checksum. */
   beforeVerify: ((blocknr: number) => void) | undefined;
 
@@ -240,6 +242,7 @@ export class Metadata {
         if (!isShort(thrown) || tries === SHORT_TRIES_MAX) throw thrown;
       }
       this.#unpin(pins);
+      this.onShortage?.();
       if (pins.isAlone) await this.#waitForMemory(pins, miss, signal);
       await this.#alone.lock(signal);
       pins.isAlone = true;

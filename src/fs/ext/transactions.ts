@@ -9,7 +9,8 @@
  *     the blocks are sealed, the log copies them. So no operation is half in a transaction.
  *  2. Transactions become durable in order, one at a time. Callers of `commit` share them.
  *  3. After the first failed write nothing is written any more. What is in memory stays readable.
- *  4. Blocks that are not home are at most an eighth of the arena, for usual sizes of blocks.
+ *  4. Blocks that are not home are at most an eighth of the arena, for usual sizes of blocks. Where
+ *     an operation finds no memory, all of them go home as soon as they can.
  *
  * After `fs/jbd2/transaction.c` and `commit.c` of Linux.
  */
@@ -69,6 +70,7 @@ export class ExtTransactions implements Transactions {
   #committing: Committing | null = null;
   #makingRoom: Promise<void> | null = null;
   #isCheckpointing = false;
+  #isRelieving = false;
   #timer: Timer | null = null;
   #failure: Error | undefined;
   #isClosed = false;
@@ -88,6 +90,7 @@ export class ExtTransactions implements Transactions {
     this.#running = new Transaction(firstTid);
     this.#committedTid = (firstTid - 1) >>> 0;
     metadata.beforeVerify = (blocknr) => this.#sealChanged(blocknr);
+    metadata.onShortage = () => this.#relieve();
   }
 
   get runningTid(): number {
@@ -263,13 +266,33 @@ export class ExtTransactions implements Transactions {
 
   /** Writes home what can go, before somebody has to wait for it. */
   #checkpointSoon(): void {
-    const isFull = this.#table.size * 2 > this.#maxHeld;
+    const isFull = this.#isRelieving || this.#table.size * 2 > this.#maxHeld;
     if (this.#isCheckpointing || !(isFull || this.log.isCrowded)) return;
     this.#isCheckpointing = true;
     const end = (): void => {
       this.#isCheckpointing = false;
     };
     this.#checkpoint(false).then(end, end);
+  }
+
+  /** Memory is short: blocks that are not home go there. */
+  #relieve(): void {
+    const isIdle = this.#table.size === 0 || this.#failure !== undefined || this.#isClosed;
+    if (isIdle || this.#isRelieving) return;
+    this.#isRelieving = true;
+    const { cache } = this.#metadata.buffers.mapping;
+    cache.readStarted(); // As with a read: what it is about will be clean, so there is hope.
+    const end = (): void => {
+      this.#isRelieving = false;
+      cache.readEnded();
+    };
+    this.#bringHome().then(end, end);
+  }
+
+  async #bringHome(): Promise<void> {
+    await this.#checkpoint(false);
+    await this.commit();
+    await this.#checkpoint(false);
   }
 
   #startTimer(): void {

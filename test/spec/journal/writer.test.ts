@@ -1,6 +1,7 @@
 /** What the writer of a journal sends to the disk, and in what order: cases J81 to J97. */
 import { beforeEach, describe, expect, test } from "vitest";
 import type { StoreBlockDevice } from "../../../src/block/block-device.ts";
+import type { Folio } from "../../../src/cache/folio.ts";
 import type { Handle } from "../../../src/fs/ext/handle.ts";
 import { copyChecksum } from "../../../src/fs/ext/jbd2-checksum.ts";
 import { decodeHeader, decodeRevokes, decodeTags } from "../../../src/fs/ext/jbd2-format.ts";
@@ -288,6 +289,24 @@ describe("homes and the tail", () => {
     expect(transactions.runningTid).toBeGreaterThan(3);
     await transactions.close();
     for (let block = 10; block < HOME_BLOCKS; block++) expect(image[block * BLOCK]).toBe(3);
+  });
+
+  test("where an operation finds no memory, blocks that are not home go there", async () => {
+    await transactions.run(set(25, 1));
+    await transactions.commit();
+    await transactions.run(set(40, 1));
+    const { cache } = metadata.buffers.mapping;
+    const taken: Folio[] = []; // The rest of the memory is in other hands.
+    for (let folio: Folio | null = null; ; taken.push(folio)) {
+      folio = cache.allocFolioForWriteback(0);
+      if (folio === null) break;
+    }
+    await transactions.run(set(60, 1));
+    expect([25, 40].map((block) => image[block * BLOCK])).toEqual([1, 1]);
+    for (const folio of taken) folio.put();
+    await transactions.close();
+    expect(image[60 * BLOCK]).toBe(1);
+    expect(cache.lockedCount).toBe(0);
   });
 
   test("blocks that are not home are at most an eighth of the arena", async () => {
