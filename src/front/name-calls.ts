@@ -20,7 +20,7 @@ import type { VfsInode } from "../fs/vfs.ts";
 import { type FileSystemWriter, type NewInode, RENAME_NOREPLACE } from "../fs/vfs-write.ts";
 import { FsError } from "../lib/errno.ts";
 import { andThen, type MaybeAsync } from "../lib/maybe.ts";
-import { checkMode, type PathLike, pathBytes, pathText } from "./arguments.ts";
+import { checkInteger, checkMode, type PathLike, pathBytes, pathText } from "./arguments.ts";
 import { AttributeCalls } from "./attribute-calls.ts";
 import { createdMode, runsAsOther } from "./attributes.ts";
 import { FileHandle } from "./file-handle.ts";
@@ -40,6 +40,10 @@ const DIR_MODE_DEFAULT = 0o777;
 const LINK_MODE = 0o777;
 const TARGET_BYTES_MAX = 4095;
 const SLASH = 0x2f;
+const UINT32_MAX = 2 ** 32 - 1;
+/** Numbers of devices as the format keeps them. */
+const MAJOR_MAX = 2 ** 12 - 1;
+const MINOR_MAX = 2 ** 20 - 1;
 
 /** A name and the directory it stands or could stand in. */
 export interface Place {
@@ -87,6 +91,10 @@ export abstract class NameCalls extends AttributeCalls {
 
   /** Makes a device, FIFO or socket; `mode` has its type (`mknod`). */
   async mknod(path: PathLike, mode: number, rdevMajor = 0, rdevMinor = 0): Promise<void> {
+    pathBytes(path);
+    checkInteger(mode, "mode", 0, UINT32_MAX);
+    checkInteger(rdevMajor, "rdevMajor", 0, MAJOR_MAX);
+    checkInteger(rdevMinor, "rdevMinor", 0, MINOR_MAX);
     const where = { syscall: "mknod", path: pathText(path) };
     const type = checkNodeType(mode, where);
     const what = { ...this.newInode(type, mode & 0o7777), rdevMajor, rdevMinor };
@@ -101,7 +109,7 @@ export abstract class NameCalls extends AttributeCalls {
     const from = isHandle ? "" : pathText(existing);
     const where = { syscall: "link", path: from, dest: pathText(path) };
     const inode = isHandle
-      ? existing.vfsInode
+      ? await placed(where, () => existing.inodeToLink(this.writer))
       : (await placed(where, () => this.at(existing, "link", false))).inode;
     const place = await this.newPlace(path, where, false);
     const writer = this.#writerFor(where);
@@ -146,7 +154,7 @@ export abstract class NameCalls extends AttributeCalls {
   }
 
   /** Moves a name, over another one unless the flags say otherwise: both names are never gone. */
-  async rename(from: PathLike, to: PathLike, options: RenameOptions = {}): Promise<void> {
+  async rename(from: PathLike, to: PathLike, options?: RenameOptions | null): Promise<void> {
     const fromBytes = pathBytes(from, "oldPath");
     const toBytes = pathBytes(to, "newPath");
     const where = { syscall: "rename", path: pathText(from), dest: pathText(to) };
@@ -154,7 +162,7 @@ export abstract class NameCalls extends AttributeCalls {
     const wanted = await this.parentOf(toBytes, where);
     if (old.last.kind !== "name" || wanted.last.kind !== "name") throw new FsError("EBUSY", where);
     const writer = this.#writerFor(where);
-    const flags = options.flags ?? 0;
+    const flags = options?.flags ?? 0;
     const move = (inode: VfsInode): MaybeAsync<void> => {
       const moved = writer.rename(old.dir, old.last.name, wanted.dir, wanted.last.name, flags);
       return andThen(this.underParent(this.underParent(moved, old), wanted), () => {

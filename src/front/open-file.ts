@@ -18,7 +18,7 @@ import { andThen, isPromise, type MaybeAsync } from "../lib/maybe.ts";
 import { checkInteger, checkSignal, invalidArgValue } from "./arguments.ts";
 import type { Changes, NamePlace } from "./changes.ts";
 import { EmitterBase } from "./emitter.ts";
-import { ACCESS_MASK, O_RDONLY, O_WRONLY } from "./open-flags.ts";
+import { ACCESS_MASK, O_EXCL, O_RDONLY, O_TMPFILE, O_WRONLY } from "./open-flags.ts";
 import { closedError } from "./option-checks.ts";
 import type { Privileges } from "./privileges.ts";
 
@@ -112,6 +112,18 @@ export abstract class OpenFile extends EmitterBase {
 
   /** The inode that is open, for callers that go on with the file system itself. */
   get vfsInode(): VfsInode {
+    return this.inode;
+  }
+
+  /**
+   * The inode, to be given one more name by `writer`. Throws `EBADF`; `EXDEV` for a file of another
+   * volume; `ENOENT` for a temporary one that is to stay without a name (`O_EXCL`).
+   */
+  inodeToLink(writer: FileSystemWriter | undefined): VfsInode {
+    this.checkOpen("link");
+    if (this.owner.writer !== writer) throw new FsError("EXDEV");
+    const isTemporary = (this.flags & O_TMPFILE) === O_TMPFILE;
+    if (isTemporary && (this.flags & O_EXCL) !== 0) throw new FsError("ENOENT");
     return this.inode;
   }
 

@@ -104,6 +104,7 @@ describe.skipIf(!canRun)("a volume", () => {
   });
 });
 
+const [O_EXCL, O_TMPFILE] = [0o200, 0o20200000];
 const [IMMUTABLE_FL, APPEND_FL] = [0x10, 0x20];
 const [O_WRONLY, O_TRUNC, O_APPEND] = [1, 0o1000, 0o2000];
 
@@ -173,6 +174,39 @@ describe.skipIf(!canRun)("attributes and locks", () => {
     expect([...(await fs.xattrs("/d")).keys()].sort()).toEqual(names);
     for (const name of names) await fs.setXattr("/d", name, new Uint8Array(0));
     expect((await fs.xattrs("/d")).size).toBe(0);
+  });
+
+  test("a handle is linked in its own volume alone, and while it is open", async () => {
+    const { fs } = await writable();
+    const otherImage = join(scratch, "other.img");
+    copyFileSync(base, otherImage);
+    await using other = await openImage(otherImage, { writable: true });
+    const foreign = await other.fs.open("/f", "w");
+    const closed = await fs.open("/f", "w");
+    await closed.close();
+    const staying = await fs.open("/", O_TMPFILE | O_EXCL | 2);
+    const linked = await fs.open("/", O_TMPFILE | 2);
+    await expect(fs.link(foreign, "/a")).rejects.toMatchObject({ code: "EXDEV", syscall: "link" });
+    await expect(fs.link(closed, "/b")).rejects.toMatchObject({ code: "EBADF" });
+    await expect(fs.link(staying, "/c")).rejects.toMatchObject({ code: "ENOENT" });
+    await fs.link(linked, "/d");
+    expect((await fs.readdir("/")).sort()).toEqual(["d", "f", "lost+found"]);
+    for (const handle of [foreign, staying, linked]) await handle.close();
+  });
+
+  test("devices of the wrong kind are refused", async () => {
+    const { fs } = await writable();
+    for (const [mode, major, minor] of [
+      ["x", 0, 0],
+      [0o20644, -1, 0],
+      [0o20644, 4096, 0],
+      [0o20644, 0, 2 ** 20],
+    ]) {
+      const made = fs.mknod("/n", wrong(mode), wrong(major), wrong(minor));
+      await expect(made).rejects.toMatchObject({ code: expect.stringMatching(/^ERR_/) });
+    }
+    await fs.mknod("/n", 0o20644, 4095, 2 ** 20 - 1);
+    expect((await fs.stat("/n")).rdev).toBe(0xffff_ffff);
   });
 
   test("locks of the wrong kind are refused", async () => {
