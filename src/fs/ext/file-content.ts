@@ -204,7 +204,7 @@ export class FileContent {
     if (this.#atime === "noatime" || (inode.flags & NOATIME_FL) !== 0) return false;
     const { atime, mtime, ctime } = inode.attributes();
     const now = this.#ctx.now();
-    if (!isBefore(atime, now)) return false;
+    if (atime.sec === now.sec && atime.nsec === now.nsec) return false;
     if (this.#atime === "strictatime") return true;
     return (
       !isBefore(mtime, atime) || !isBefore(ctime, atime) || now.sec - atime.sec >= RELATIME_SEC
