@@ -6,8 +6,10 @@
  *     workloads x states each = at most   |  least: what has to be found, or the suite has failed
  *
  * Of every image that recovery leaves and that is not known yet, our check looks at the whole;
- * e2fsck looks at one of `checkEvery`. A long simulation tries all workloads, and more states of
- * each: `npm run sim`.
+ * e2fsck looks at one of `checkEvery`, and without a journal it mends each that needs it. In
+ * `recovery-cut.test.ts` 30 states of each of six kinds of file systems are recovered by e2fsck and
+ * by the kernel, in turns. A long simulation tries all workloads, and more states of each:
+ * `npm run sim`.
  */
 import type { ConfigName } from "./crash-base.ts";
 import type { JudgeCounts } from "./crash-judge.ts";
