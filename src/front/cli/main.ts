@@ -1,8 +1,14 @@
 #!/usr/bin/env node
 /** The process behind `quire`: streams, Ctrl-C, a closed pipe, and the exit code. */
 import { readFileSync } from "node:fs";
+import { setFlagsFromString } from "node:v8";
 import { plainLine } from "./output.ts";
 import { run } from "./program.ts";
+
+// A command is over in a second or two: what V8 would optimise at once costs more than it saves, on
+// threads that are in the way of those that read and write. Known of the engines of these versions.
+const nodeMajor = Number.parseInt(process.versions.node, 10);
+if (nodeMajor <= 22) setFlagsFromString("--interrupt-budget=660000");
 
 const manifest = new URL("../../../package.json", import.meta.url);
 const { version } = JSON.parse(readFileSync(manifest, "utf8")) as { version: string };
