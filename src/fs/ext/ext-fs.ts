@@ -157,8 +157,15 @@ async function findMounted(
   }
 }
 
-/** The protection block, or undefined when there is none that can be read; says who is there. */
-async function checkMmp(core: ExtCore, signal?: AbortSignal): Promise<MmpState | undefined> {
+/**
+ * The protection block, or undefined when there is none that can be read; says who is there, unless
+ * that is we, as behind a writable mount.
+ */
+async function checkMmp(
+  core: ExtCore,
+  isOurs: boolean,
+  signal?: AbortSignal,
+): Promise<MmpState | undefined> {
   if (!core.sb.hasIncompat(INCOMPAT_MMP)) return undefined;
   try {
     const mmp = await core.metadata.run(() => readMmp(core), signal);
@@ -166,7 +173,7 @@ async function checkMmp(core: ExtCore, signal?: AbortSignal): Promise<MmpState |
       core.warn(
         "multi-mount protection: a check of this file system is running, or was broken off",
       );
-    } else if (mmp.state === "in use") {
+    } else if (mmp.state === "in use" && !isOurs) {
       const where = JSON.stringify(mmp.nodeName);
       core.warn(`multi-mount protection: in use by the machine ${where}, what is read may change`);
     }
@@ -230,7 +237,7 @@ export async function mountExt(
   try {
     await checkRoot(core, signal);
     const sums = await sumGroups(core, signal);
-    const mmp = await checkMmp(core, signal);
+    const mmp = await checkMmp(core, false, signal);
     const orphanCount = await countOrphans(core, signal);
     const findings = { warnings: warnings.texts, sums, mmp, journal, orphanCount };
     return new ExtFileSystem(core, cache, findings);
@@ -262,7 +269,7 @@ async function openWritable(
     const { uid, gids } = options.caller ?? { uid: 0, gids: [] };
     mount.writer.isPrivileged = mayUseReserve(core.sb, uid, gids);
     const sums = await sumGroups(core, signal);
-    const mmp = await checkMmp(core, signal);
+    const mmp = await checkMmp(core, true, signal);
     const findings = { warnings: warnings.texts, sums, mmp, journal, orphanCount: 0 };
     const { onWriteError = "drop", atime = "relatime" } = options;
     const content = new FileContent(mount.writer, cache, { onWriteError, atime });

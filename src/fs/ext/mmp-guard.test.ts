@@ -11,6 +11,8 @@ import { Random } from "../../lib/random.ts";
 import { MIB } from "../../lib/units.ts";
 import { MemoryStore } from "../../store/memory-store.ts";
 import { ExtCore } from "./core.ts";
+import type { ExtFileSystem } from "./ext-file-system.ts";
+import { mountExt } from "./ext-fs.ts";
 import { findSuperblock } from "./find-superblock.ts";
 import { MMP } from "./layout.ts";
 import { MmpGuard } from "./mmp-guard.ts";
@@ -87,6 +89,22 @@ describe.skipIf(!hasTools)("multi-mount protection of a writer", () => {
     await expect(passing(clock, taking)).rejects.toThrow("enough");
     expect(seqOf(machine, image)).toBe(before);
     await machine.core.close();
+  });
+
+  test("who has it himself is not warned of it, who only reads meanwhile is", async () => {
+    const image = makeImage();
+    const clock = new VirtualClock();
+    const device = new StoreBlockDevice(new MemoryStore(image), { clock });
+    const mount = (writable: boolean): Promise<ExtFileSystem> => {
+      const cache = new PageCache({ clock, arenaBytes: 4 * MIB });
+      return mountExt(device, cache, { clock, random: new Random(1), writable });
+    };
+    const writer = await passing(clock, mount(true));
+    expect(writer.warnings).toEqual([]);
+    const reader = await passing(clock, mount(false));
+    expect(reader.warnings.join()).toContain("in use by the machine");
+    await passing(clock, Promise.resolve(reader.close()));
+    await passing(clock, Promise.resolve(writer.close()));
   });
 
   test("takes a file system that nobody has, and gives it back clean", async () => {
