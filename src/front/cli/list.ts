@@ -184,8 +184,12 @@ export function globMatcher(pattern: string): (name: string) => boolean {
       at = close;
     } else source += quoted(char);
   }
-  const expression = new RegExp(`^${source}$`, "u");
-  return (name) => expression.test(name);
+  try {
+    const expression = new RegExp(`^${source}$`, "u");
+    return (name) => expression.test(name);
+  } catch {
+    throw new UsageError(`--name "${printable(pattern)}" is no shell pattern`);
+  }
 }
 
 function quoted(char: string): string {

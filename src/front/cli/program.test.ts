@@ -100,6 +100,11 @@ describe("stat, map, find and du", () => {
     expect(JSON.parse(json)).toMatchObject([{ logical: 0, flags: ["last"] }]);
   });
 
+  test("find says what is no pattern", async () => {
+    const { exitCode, stderr } = await quire(["find", image, "/", "--name", "[z-a]"]);
+    expect([exitCode, stderr]).toEqual([2, 'quire: --name "[z-a]" is no shell pattern\n']);
+  });
+
   test("find takes names, types and depth", async () => {
     const { text } = await quire(["find", image, "/", "--name", "os-rel*", "--type", "f"]);
     expect(text).toBe("/etc/os-release\n");
