@@ -143,14 +143,11 @@ function liesBelow(path: Uint8Array, directory: Uint8Array): boolean {
 }
 
 /**
- * The last name of a path of this machine, as it is written; undefined for `.` and `..`, whose
+ * The last name of a path of this machine, as it is written; undefined for `/`, `.` and `..`, whose
  * content goes into DEST itself, as cp has it.
  */
 function hostNameOf(source: string): Uint8Array | undefined {
   const last = lastNameOf(encoder.encode(source));
-  if (last.kind === "/") {
-    throw new UsageError(`"${printable(source)}" has no name: give DEST a new one`);
-  }
   return last.kind === "name" ? last.name : undefined;
 }
 
