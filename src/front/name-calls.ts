@@ -39,6 +39,7 @@ const S_IFSOCK = 0o140000;
 const DIR_MODE_DEFAULT = 0o777;
 const LINK_MODE = 0o777;
 const TARGET_BYTES_MAX = 4095;
+const NAME_BYTES_MAX = 255;
 const SLASH = 0x2f;
 const UINT32_MAX = 2 ** 32 - 1;
 /** Numbers of devices as the format keeps them. */
@@ -171,6 +172,8 @@ export abstract class NameCalls extends AttributeCalls {
       });
     };
     const check = (inode: VfsInode): MaybeAsync<void> => {
+      // Both names are looked up before it is asked what they may be.
+      if (wanted.last.name.length > NAME_BYTES_MAX) throw new FsError("ENAMETOOLONG", where);
       const isSlashed = old.last.hasSlash || wanted.last.hasSlash;
       if (inode.type !== "directory" && isSlashed) throw new FsError("ENOTDIR", where);
       if (this.caller.uid === 0) return move(inode);

@@ -119,6 +119,7 @@ const NAMES: readonly Call[] = [
   ["rename to nowhere", (fs) => fs.rename("text", "nowhere/x")],
   ["rename of dots", (fs) => fs.rename("new/.", "x")],
   ["rename of a file with a slash", (fs) => fs.rename("text/", "x")],
+  ["rename of a file with a slash to a long name", (fs) => fs.rename("text/", long(256))],
   ["rename to a name with a slash", (fs) => fs.rename("text", "x/")],
   ["rename of a directory to a name with a slash", (fs) => fs.rename("new/z", "new/y/")],
   ["rename of a symlink", (fs) => fs.rename("new/l60", "new/l60b")],

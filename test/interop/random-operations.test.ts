@@ -5,7 +5,7 @@
  *
  * A failure says which line repeats it.
  */
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "vitest";
 import { openVolume } from "../../src/front/volume.ts";
@@ -55,7 +55,9 @@ class Turns {
 
   constructor(row: Row, seed: number) {
     const hostRoot = mkdtempSync(join(scratch, "host-"));
-    chmodSync(hostRoot, 0o755); // As the root of an image, which a path with `..` may lead to.
+    // As the root of an image, which a path with `..` may lead to.
+    chmodSync(hostRoot, 0o755);
+    mkdirSync(join(hostRoot, "lost+found"), 0o700);
     this.#seed = seed;
     this.run = new RandomTree({ seed, hostRoot });
     const { args, defaults } = row;
