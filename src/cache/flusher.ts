@@ -43,7 +43,12 @@ import {
   waitForInodeSync,
   writeInodeLocked,
 } from "./write-inode.ts";
-import { WB_SYNC_ALL, WB_SYNC_NONE, WritebackControl } from "./writeback-control.ts";
+import {
+  WB_SYNC_ALL,
+  WB_SYNC_NONE,
+  type WritebackBatch,
+  WritebackControl,
+} from "./writeback-control.ts";
 
 const WRITEBACK_INTERVAL_MS = 5_000;
 const EXPIRE_INTERVAL_MS = 30_000;
@@ -273,6 +278,15 @@ export class BdiWriteback implements BackingDevice {
 
   /** One pass over what is queued (`writeback_sb_inodes`): true if anything was written. */
   async #writeInodes(work: Work, cut: QueueCut): Promise<boolean> {
+    const batch: WritebackBatch = { plug: null };
+    try {
+      return await this.#writeBatch(work, cut, batch);
+    } finally {
+      batch.plug?.flush();
+    }
+  }
+
+  async #writeBatch(work: Work, cut: QueueCut, batch: WritebackBatch): Promise<boolean> {
     const { clock } = this.#cache;
     const startedMs = clock.nowMs();
     let turnMs = startedMs;
@@ -283,11 +297,12 @@ export class BdiWriteback implements BackingDevice {
         continue;
       }
       if ((wb.state & I_SYNC) !== 0) {
+        batch.plug?.flush();
         if (work.syncMode === WB_SYNC_ALL) await waitForInodeSync(wb);
         else this.inodes.requeueIo(wb);
         continue;
       }
-      if (await this.#writeSlice(wb, work, cut)) isProgress = true;
+      if (await this.#writeSlice(wb, work, cut, batch)) isProgress = true;
       const nowMs = clock.nowMs();
       if (nowMs - turnMs >= WORK_MS_PER_TURN) {
         await clock.turn();
@@ -305,7 +320,12 @@ export class BdiWriteback implements BackingDevice {
   }
 
   /** Writes one slice of one inode; true if that made anything clean. */
-  async #writeSlice(wb: WbInode, work: Work, cut: QueueCut): Promise<boolean> {
+  async #writeSlice(
+    wb: WbInode,
+    work: Work,
+    cut: QueueCut,
+    batch: WritebackBatch,
+  ): Promise<boolean> {
     const slicePages = this.#slicePages(work);
     const { forKupdate, forBackground, rangeCyclic } = work;
     const wbc = new WritebackControl({
@@ -316,6 +336,7 @@ export class BdiWriteback implements BackingDevice {
       forKupdate,
       forBackground,
       rangeCyclic,
+      batch,
     });
     wb.state |= I_SYNC;
     await writeInodeLocked(wb, wbc);

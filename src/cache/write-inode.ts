@@ -56,6 +56,7 @@ export async function writeInodeLocked(wb: WbInode, wbc: WritebackControl): Prom
     err = await doWritepages(mapping, wbc);
     if (err < 0 && mapping.pages.marked(MARK_DIRTY)) sb.bdi?.writeFailed(wb, err);
     if (wbc.syncMode === WB_SYNC_ALL && !wbc.forSync) {
+      wbc.batch?.plug?.flush();
       const waited = await filemapFdatawaitRange(mapping, 0, Infinity);
       if (err === 0) err = waited;
     }

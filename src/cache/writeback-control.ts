@@ -21,6 +21,15 @@ export const WB_SYNC_ALL = 1;
 /** A writepage has declined, redirtied the folio and left it locked. Positive: no errno. */
 export const AOP_WRITEPAGE_ACTIVATE = 0x8_0000;
 
+/**
+ * What walks over several files have in common: the requests that are held back until the last one
+ * has its own, so that those of neighbours merge (`blk_start_plug` in `wb_writeback`).
+ */
+export interface WritebackBatch {
+  /** Made by the first who submits. */
+  plug: { flush(): void } | null;
+}
+
 /** What may be left out has the value for a walk over the whole file that nobody named. */
 export interface WritebackOptions {
   readonly syncMode: SyncMode;
@@ -39,6 +48,8 @@ export interface WritebackOptions {
   readonly forBackground?: boolean;
   /** On behalf of `sync`, which waits for all files together at the end. */
   readonly forSync?: boolean;
+  /** The walk is one of several. */
+  readonly batch?: WritebackBatch;
 }
 
 /** See the head of the file. */
@@ -55,6 +66,7 @@ export class WritebackControl {
   readonly forKupdate: boolean;
   readonly forBackground: boolean;
   readonly forSync: boolean;
+  readonly batch: WritebackBatch | null;
   /**
    * Submits what the writer holds back: bios under construction, plugs. Set by whoever holds any;
    * called by a walker before it really waits for a folio (rule JS-4). It must not throw.
@@ -71,5 +83,6 @@ export class WritebackControl {
     this.forKupdate = options.forKupdate ?? false;
     this.forBackground = options.forBackground ?? false;
     this.forSync = options.forSync ?? false;
+    this.batch = options.batch ?? null;
   }
 }

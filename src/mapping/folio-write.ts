@@ -3,7 +3,9 @@
  * and what is to be zero before it begins.
  */
 import type { Bio } from "../block/bio.ts";
+import { Plug } from "../block/plug.ts";
 import type { Folio } from "../cache/folio.ts";
+import type { WritebackControl } from "../cache/writeback-control.ts";
 import { FsError } from "../lib/errno.ts";
 
 /**
@@ -36,6 +38,13 @@ export function endFolioPart(
 export function zeroBehindEof(folio: Folio, sizeBytes: number): void {
   const endBytes = sizeBytes - folio.posBytes;
   if (endBytes < folio.sizeBytes) folio.bytes.fill(0, Math.max(0, endBytes));
+}
+
+/** The plug of the walks that `wbc` is one of; undefined if it is one by itself. */
+export function plugOfBatch({ batch }: WritebackControl): Plug | undefined {
+  if (batch === null) return undefined;
+  if (!(batch.plug instanceof Plug)) batch.plug = new Plug();
+  return batch.plug as Plug;
 }
 
 /** Calls each of `functions`, once. */

@@ -32,7 +32,7 @@ import { andThen, isPromise, type MaybeAsync } from "../lib/maybe.ts";
 import { blockOfByte, blocksOfBytes, byteOfBlock } from "../lib/units.ts";
 import { type BufferHead, buffersOf } from "./buffer.ts";
 import { completionsOf } from "./completion.ts";
-import { callAll, endFolioPart, zeroBehindEof } from "./folio-write.ts";
+import { callAll, endFolioPart, plugOfBatch, zeroBehindEof } from "./folio-write.ts";
 import {
   askBlock,
   type BlockMap,
@@ -67,7 +67,7 @@ export function mpageWritepages(
   };
   const iter = new WritebackIter(mapping, wbc);
   const finish = (): Errno => {
-    writer.flush();
+    writer.end();
     wbc.beforeWait = outerBeforeWait;
     return iter.error;
   };
@@ -119,7 +119,7 @@ class MpageWriter {
   readonly #question: BlockQuestion;
   readonly #deviceBuffers: DeviceBuffers | undefined;
   readonly #blockBytes: number;
-  readonly #plug = new Plug();
+  readonly #plug: Plug;
   readonly #map: BlockMap = createBlockMap();
 
   #bio: Bio | null = null;
@@ -143,6 +143,7 @@ class MpageWriter {
   ) {
     this.#mapping = mapping;
     this.#wbc = wbc;
+    this.#plug = plugOfBatch(wbc) ?? new Plug();
     this.#question = { inode: mapping.host, getBlock, create: true };
     this.#deviceBuffers = deviceBuffers;
     this.#blockBytes = mapping.host.blockBytes;
@@ -175,6 +176,12 @@ class MpageWriter {
   flush(): void {
     this.#submit();
     this.#plug.flush();
+  }
+
+  /** The walk is over; what is held back may wait for that of the next file. */
+  end(): void {
+    this.#submit();
+    if (this.#wbc.batch === null) this.#plug.flush();
   }
 
   /** Submits the bio under construction, if there is one (`mpage_bio_submit_write`). */

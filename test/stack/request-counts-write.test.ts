@@ -19,6 +19,11 @@ const TYPES = ["ext4", "ext3", "ext2"] as const;
 const PIECE: Uint8Array = new Random(1).bytes(MIB);
 const SMALL: Uint8Array = new TextEncoder().encode("a small change");
 
+/**
+ * The platform's time, in which nothing is due: a slow machine commits no oftener than a fast one.
+ */
+const timeless: Clock = { ...realClock, setTimer: () => ({ cancel: () => undefined }) };
+
 interface Counted {
   readonly volume: Volume;
   readonly store: CountingStore;
@@ -81,16 +86,19 @@ describe.skipIf(!hasTools).each(TYPES)("on %s", (type) => {
   });
 
   test("2,000 small files are made without a write, and written by few", async () => {
-    await withVolume(emptyImage(type, "300M"), async ({ volume, store }) => {
+    const image = emptyImage(type, "300M");
+    const work = async ({ volume, store }: Counted): Promise<void> => {
       await volume.fs.mkdir("/dir");
       for (let at = 0; at < 2000; at++) {
         await volume.fs.writeFile(`/dir/file-${at}`, PIECE.subarray(0, PAGE_BYTES));
       }
       expect(store.writes).toBeLessThanOrEqual(400);
       await volume.sync();
-      expect(store.writes).toBeLessThanOrEqual(400);
+      // Files that lie side by side are written together.
+      expect(store.writes).toBeLessThanOrEqual(100);
       expect(store.reads).toBeLessThan(60);
-    });
+    };
+    await withVolume(image, work, timeless);
   });
 
   test("10,000 random overwrites of a file of 256 MiB are sorted and merged", async () => {

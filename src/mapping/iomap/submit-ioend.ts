@@ -12,11 +12,13 @@
  * After `fs/iomap/ioend.c` of Linux.
  */
 import { Bio, REQ_BACKGROUND, REQ_OP_WRITE, REQ_SYNC } from "../../block/bio.ts";
+import type { Plug } from "../../block/plug.ts";
 import type { Folio } from "../../cache/folio.ts";
 import { WB_SYNC_ALL, type WritebackControl } from "../../cache/writeback-control.ts";
 import { FsError } from "../../lib/errno.ts";
 import { mutants } from "../../lib/mutants.ts";
 import { completionsOf } from "../completion.ts";
+import { plugOfBatch } from "../folio-write.ts";
 import { iomapFinishIoends } from "./finish-ioend.ts";
 import {
   IOMAP_IOEND_BOUNDARY,
@@ -141,15 +143,15 @@ export function iomapIoendSubmit(wpc: IomapWritepageCtx, error: FsError | null):
   const ioend = wpc.pending;
   if (ioend === null) return;
   wpc.pending = null;
-  if (error === null) iomapSubmitIoend(ioend);
+  if (error === null) iomapSubmitIoend(ioend, plugOfBatch(wpc.wbc));
   else iomapFailIoend(ioend, error);
 }
 
 /**
- * Writes `ioend` to its place on its device. It ends later, with `EIO` if it has no place; never
- * inside this call.
+ * Writes `ioend` to its place on its device, through `plug` if one is given. It ends later, with
+ * `EIO` if it has no place; never inside this call.
  */
-export function iomapSubmitIoend(ioend: IomapIoend): void {
+export function iomapSubmitIoend(ioend: IomapIoend, plug?: Plug): void {
   const { bdev, addrBytes } = ioend;
   if (bdev === null || addrBytes === IOMAP_NULL_ADDR) {
     const where = `bytes ${ioend.offsetBytes} to ${ioend.endBytes} of inode ${ioend.inode.ino}`;
@@ -176,7 +178,7 @@ export function iomapSubmitIoend(ioend: IomapIoend): void {
     atBytes += vector.length;
   }
   unfinished = bios.length;
-  for (const each of bios) bdev.submitBio(each);
+  for (const each of bios) bdev.submitBio(each, plug);
   if (mutants.cleanAtSubmission) endLater(ioend);
 }
 

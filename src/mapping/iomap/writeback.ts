@@ -50,6 +50,7 @@ export function iomapWritepages(
   wbc.beforeWait = () => {
     beforeWait?.();
     walk.submit(null);
+    wbc.batch?.plug?.flush();
   };
   return andThen(writeCachePages(mapping, wbc, writeFolio, walk), (status) => {
     wbc.beforeWait = beforeWait;
