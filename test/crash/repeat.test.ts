@@ -32,6 +32,11 @@ const LINES: readonly (readonly [what: string, line: string])[] = [
     "data that was written, not flushed, before its inode, without a journal",
     "ext2-1k | 8 | write a/x 10500 503; fdatasync a/x | 10 but 0",
   ],
+  [
+    "data before the first inode of a block of the inode table, without a journal",
+    "ext2-1k | 513 | rename b/x b/y; mkdir b/x; unlink-open a/x; rename b/x a/x; rmdir a/x; " +
+      "create a/y; tmpfile a/x 5000; fdatasync a/x | 8 but 0",
+  ],
   ["the same with extents", "ext4-bare | 14 | append a/x 2229; fdatasync a/x | 10 none"],
 ];
 

@@ -69,8 +69,9 @@ function stepsOf(
   const stepOf = ({ blocknr, isNew }: CopiedBlock): number => {
     let step = known.get(blocknr);
     if (step !== undefined) return step;
-    step = fixed.has(blocknr) ? 1 : 2;
-    if (isNew) step = 0;
+    // A block of inodes that is never read is new too, and leads to data all the same.
+    if (fixed.has(blocknr)) step = 1;
+    else step = isNew ? 0 : 2;
     for (const first of behind.get(blocknr) ?? []) {
       const before = byNumber.get(first);
       if (before !== undefined) step = Math.max(step, stepOf(before) + 1);
