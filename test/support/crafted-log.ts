@@ -17,7 +17,7 @@ import { be32, putBe16, putBe32, putLe16, putLe32 } from "../../src/lib/bytes.ts
 
 /** Blocks of the crafted file system that are not the journal. */
 export const HOME_BLOCKS = 200;
-export const FLAG_ESCAPE = 1;
+const FLAG_ESCAPE = 1;
 export const FLAG_SAME_UUID = 2;
 export const FLAG_DELETED = 4;
 export const FLAG_LAST = 8;

@@ -23,7 +23,6 @@ export {
   type CraftOptions,
   copyBlock,
   FLAG_DELETED,
-  FLAG_ESCAPE,
   FLAG_LAST,
   FLAG_SAME_UUID,
   HOME_BLOCKS,

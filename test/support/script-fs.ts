@@ -24,7 +24,7 @@ import { VirtualClock } from "../../src/lib/clock.ts";
 import { Errseq } from "../../src/lib/errseq.ts";
 import { AsyncRwLock } from "../../src/lib/locks.ts";
 import type { MaybeAsync } from "../../src/lib/maybe.ts";
-import { FILE_BYTES_MAX, MIB, PAGE_BYTES, pageOfByte, roundUp } from "../../src/lib/units.ts";
+import { FILE_BYTES_MAX, MIB, pageOfByte, roundUp } from "../../src/lib/units.ts";
 import { iomapReadahead, iomapReadFolio } from "../../src/mapping/iomap/buffered-read.ts";
 import {
   iomapInvalidateFolio,
@@ -319,9 +319,4 @@ export function inlineMapping(data: Uint8Array): ScriptMapping {
 /** Numbers `first..last`, both included. */
 export function range(first: number, last: number): number[] {
   return Array.from({ length: last - first + 1 }, (_, at) => first + at);
-}
-
-/** Order of a folio of `sizeBytes`. */
-export function orderOfBytes(sizeBytes: number): number {
-  return Math.log2(sizeBytes / PAGE_BYTES);
 }

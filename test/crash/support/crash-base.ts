@@ -82,9 +82,6 @@ const CONFIGS: Readonly<Record<ConfigName, Config>> = {
   "ext4-plain": { kib: 1, size: "4M", args: ["-t", "ext4", "-O", "^metadata_csum,^64bit"] },
 };
 
-/** All of them. */
-export const CONFIG_NAMES = Object.keys(CONFIGS) as readonly ConfigName[];
-
 /** A file system to start from. */
 export interface CrashBase {
   readonly name: ConfigName;
