@@ -99,7 +99,7 @@ function allWrong(dir: string, told: Told, seesAll: boolean): string[] {
 test.skipIf(!hasTools || !mayMount).each<[string, number]>([
   ["ext4", 25],
   ["ext3", 15],
-  ["ext2-1k", 10],
+  ["ext2", 10],
 ])(
   "%s: what a killed process was told is durable is there",
   async (type, count) => {
